@@ -1,0 +1,1 @@
+"""What the data means. Imports nothing of ours, reads nothing, needs no session."""

@@ -1,0 +1,83 @@
+"""What a detector is asked to learn; saved beside every model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from iomt_ids.contract.attacks import class_names, fingerprint
+from iomt_ids.contract.errors import ContractError
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Centre and scale of one feature, fitted on the train split by `prepare.features`.
+
+    The value a network sees is ``(sign(x) * log1p(|x|) - center) / scale``.
+    """
+
+    feature: str
+    center: float
+    scale: float
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is to be learnt.
+
+    Attributes
+    ----------
+    task : str
+        One of `contract.attacks.TASKS`.
+    features : tuple of str
+        Feature columns, in the order of the feature vector.
+    feature_set : str
+        The name those features go by.
+    labels : tuple of int
+        Label indices of the task that occur in the train split, ascending. A detector answers
+        only with these.
+    scaling : tuple of Scaling
+        One entry a feature, in the same order.
+    """
+
+    task: str
+    features: tuple[str, ...]
+    feature_set: str
+    labels: tuple[int, ...]
+    scaling: tuple[Scaling, ...]
+
+    @property
+    def label_column(self) -> str:
+        """The column of `gold.features` that holds the label index."""
+        return f"{self.task}_id"
+
+    @property
+    def n_classes(self) -> int:
+        """Length of the probability vector: every class of the task, seen in training or not."""
+        return len(class_names(self.task))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, with the fingerprint of the taxonomy they refer to."""
+        return {**asdict(self), "taxonomy": fingerprint()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Problem:
+        """The inverse of `as_dict`.
+
+        Raises
+        ------
+        ContractError
+            If the problem was stated with another taxonomy: its labels would mean other attacks.
+        """
+        if values["taxonomy"] != fingerprint():
+            raise ContractError(
+                f"the model was trained with taxonomy {values['taxonomy']}, this code has {fingerprint()}; train it again"
+            )
+        return cls(
+            task=values["task"],
+            features=tuple(values["features"]),
+            feature_set=values["feature_set"],
+            labels=tuple(values["labels"]),
+            scaling=tuple(Scaling(**s) for s in values["scaling"]),
+        )

@@ -1,0 +1,113 @@
+"""The schema of every table we write, derived from `contract.flows`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyspark.sql import types as T
+
+from iomt_ids.contract.flows import FLOW_COLUMNS
+
+_FLOW_FIELDS = [T.StructField(c.name, T.DoubleType(), True) for c in FLOW_COLUMNS]
+
+# Where a row came from and what its file name says of it.
+_ORIGIN_FIELDS = [
+    T.StructField("source_file", T.StringType(), False),
+    T.StructField("source_line", T.LongType(), False),
+    T.StructField("release", T.StringType(), False),
+    T.StructField("protocol", T.StringType(), False),
+    T.StructField("device", T.StringType(), True),
+    T.StructField("attack", T.StringType(), False),
+]
+_PARTITION_FIELDS = [
+    T.StructField("split", T.StringType(), False),
+    T.StructField("category", T.StringType(), False),
+]
+_LABEL_FIELDS = [
+    T.StructField("flow_id", T.LongType(), False),
+    T.StructField("attack_id", T.IntegerType(), False),
+    T.StructField("category_id", T.IntegerType(), False),
+    T.StructField("binary_id", T.IntegerType(), False),
+    T.StructField("has_sentinel_iat", T.BooleanType(), False),
+]
+
+BRONZE = T.StructType(_ORIGIN_FIELDS + _FLOW_FIELDS + _PARTITION_FIELDS)
+REJECTS = T.StructType([
+    T.StructField("source_file", T.StringType(), False),
+    T.StructField("source_line", T.LongType(), False),
+    T.StructField("source_column", T.StringType(), True),
+    T.StructField("reason", T.StringType(), False),
+    T.StructField("raw", T.StringType(), False),
+])
+SILVER = T.StructType(_ORIGIN_FIELDS + _LABEL_FIELDS + _FLOW_FIELDS + _PARTITION_FIELDS)
+FEATURES = SILVER
+PREPARATION = T.StructType([
+    T.StructField("feature", T.StringType(), False),
+    T.StructField("center", T.DoubleType(), False),
+    T.StructField("scale", T.DoubleType(), False),
+    T.StructField("rows", T.LongType(), False),
+])
+PREDICTIONS = T.StructType([
+    T.StructField("label", T.IntegerType(), False),
+    T.StructField("prediction", T.IntegerType(), False),
+    T.StructField("split", T.StringType(), False),
+    T.StructField("protocol", T.StringType(), False),
+    T.StructField("device", T.StringType(), True),
+])
+SCORES = T.StructType([
+    T.StructField("run", T.StringType(), False),
+    T.StructField("detector", T.StringType(), False),
+    T.StructField("task", T.StringType(), False),
+    T.StructField("features", T.StringType(), False),
+    T.StructField("split", T.StringType(), False),
+    T.StructField("scope", T.StringType(), False),
+    T.StructField("class_name", T.StringType(), True),
+    T.StructField("metric", T.StringType(), False),
+    T.StructField("value", T.DoubleType(), True),
+])
+ALERTS = T.StructType([
+    T.StructField("flow_id", T.LongType(), False),
+    T.StructField("source_file", T.StringType(), False),
+    T.StructField("source_line", T.LongType(), False),
+    T.StructField("device", T.StringType(), True),
+    T.StructField("protocol", T.StringType(), False),
+    T.StructField("verdict", T.StringType(), False),
+    T.StructField("probability", T.DoubleType(), False),
+    T.StructField("is_alert", T.BooleanType(), False),
+    T.StructField("model", T.StringType(), False),
+])
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table's place, shape and partitioning.
+
+    Attributes
+    ----------
+    name : str
+        ``layer.noun_plural``.
+    schema : StructType
+        The columns, all of them, in order.
+    partitions : tuple of str
+        Partition columns, outermost first.
+    sentence : str
+        One line for the data dictionary.
+    """
+
+    name: str
+    schema: T.StructType
+    partitions: tuple[str, ...]
+    sentence: str
+
+
+BRONZE_FLOWS = Table("bronze.flows", BRONZE, ("split", "category"), "every readable row of the source files, as it was read")
+BRONZE_REJECTS = Table("bronze.rejects", REJECTS, (), "every row that could not be read, with the reason and its raw text")
+SILVER_FLOWS = Table("silver.flows", SILVER, ("split", "category"), "typed, labelled rows, with validation split off train")
+GOLD_FEATURES = Table("gold.features", FEATURES, ("split", "category"), "the rows that detectors learn from and are scored on, in a repeatable order")
+GOLD_PREPARATION = Table("gold.preparation", PREPARATION, (), "centre and scale of each feature, fitted on the train split only")
+GOLD_SCORES = Table("gold.scores", SCORES, ("run",), "every metric of every run")
+GOLD_ALERTS = Table("gold.alerts", ALERTS, (), "the served model's verdict on each row")
+
+TABLES: tuple[Table, ...] = (
+    BRONZE_FLOWS, BRONZE_REJECTS, SILVER_FLOWS, GOLD_FEATURES, GOLD_PREPARATION, GOLD_SCORES, GOLD_ALERTS,
+)

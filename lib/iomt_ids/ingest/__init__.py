@@ -1,0 +1,1 @@
+"""Files to bronze: names give labels, headers give releases, blocks of lines give rows or rejects."""

@@ -1,0 +1,64 @@
+"""What every detector is: something that fits rows of `gold.features` and scores them in Spark."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from pyspark.sql import DataFrame
+
+from iomt_ids.contract.problem import Problem, Scaling
+
+__all__ = ["Detector", "FittedDetector", "Problem", "Scaling"]
+
+
+class FittedDetector(Protocol):
+    """A detector that has learnt.
+
+    Attributes
+    ----------
+    problem : Problem
+        What it has learnt.
+    importances : dict of str to float or None
+        Share of each feature in the model's decisions, summing to 1; None if the model has none.
+    curves : list of dict
+        One entry an epoch or round, ``{"epoch": 1, "train_loss": ..., ...}``; may be empty.
+    facts : dict
+        What else belongs into the run record, e.g. the number of trees or ranks.
+    """
+
+    problem: Problem
+    importances: dict[str, float] | None
+    curves: list[dict[str, float]]
+    facts: dict[str, Any]
+
+    def transform(self, flows: DataFrame) -> DataFrame:
+        """Add ``prediction`` (int, label index) and ``probability`` (array of double, one a class of the task)."""
+
+    def save(self, folder: Path) -> None:
+        """Write the model into an existing, empty folder; the caller makes it visible at once."""
+
+
+@dataclass(frozen=True)
+class Detector:
+    """One file of `models/` declares one of these as ``DETECTOR``.
+
+    Attributes
+    ----------
+    params : type
+        Frozen dataclass of hyperparameters with defaults; keys of ``models.<name>`` in the configuration.
+    fit : callable
+        ``fit(flows, problem, params, *, validation, seed, launcher) -> FittedDetector``. ``flows`` and
+        ``validation`` are rows of `gold.features` (split train and validation); ``launcher`` is a
+        `distributed.launch.Launcher`, of use to networks only.
+    load : callable
+        ``load(spark, folder, problem) -> FittedDetector``, the inverse of `FittedDetector.save`.
+    sentence : str
+        One line for the report: what it is.
+    """
+
+    params: type
+    fit: Any
+    load: Any
+    sentence: str

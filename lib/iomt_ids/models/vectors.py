@@ -1,0 +1,62 @@
+"""Rows of `gold.features` to MLlib's vectors and back to label indices and probabilities."""
+
+from __future__ import annotations
+
+from pyspark import StorageLevel
+from pyspark.ml.feature import VectorAssembler
+from pyspark.ml.functions import vector_to_array
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from iomt_ids.contract.problem import Problem
+
+VECTOR = "_vector"
+CLASS = "_class"
+
+
+def with_vector(flows: DataFrame, problem: Problem, *, scaled: bool) -> DataFrame:
+    """Add the feature vector, `_vector`; scaled ones are centred logarithms, as networks see them."""
+    if not scaled:
+        return VectorAssembler(inputCols=list(problem.features), outputCol=VECTOR).transform(flows)
+    names = [f"_scaled_{name}" for name in problem.features]
+    columns = {}
+    for name, scaling in zip(names, problem.scaling, strict=True):
+        value = F.col(scaling.feature)
+        columns[name] = (F.signum(value) * F.log1p(F.abs(value)) - F.lit(scaling.center)) / F.lit(scaling.scale)
+    return VectorAssembler(inputCols=names, outputCol=VECTOR).transform(flows.withColumns(columns)).drop(*names)
+
+
+def training_rows(flows: DataFrame, problem: Problem, *, scaled: bool) -> DataFrame:
+    """Vectors and dense class indices, kept in memory for the many passes of a fit; unpersist after it."""
+    labels = F.array(*[F.lit(label) for label in problem.labels])
+    index = (F.array_position(labels, F.col(problem.label_column)) - 1).cast("double")
+    rows = with_vector(flows, problem, scaled=scaled).select(VECTOR, index.alias(CLASS))
+    return rows.persist(StorageLevel.MEMORY_AND_DISK)
+
+
+def with_verdict(scored: DataFrame, problem: Problem, probabilities: Column, drop: tuple[str, ...]) -> DataFrame:
+    """Add `probability` over every class of the task and `prediction`, the likeliest label index.
+
+    Parameters
+    ----------
+    probabilities : Column
+        Array of double, one entry a label of ``problem.labels``.
+    drop : tuple of str
+        Columns that only the model needed.
+    """
+    position = {label: i for i, label in enumerate(problem.labels)}
+    spread = [
+        F.col("_known")[position[label]] if label in position else F.lit(0.0) for label in range(problem.n_classes)
+    ]
+    likeliest = F.array_position(F.col("probability"), F.array_max(F.col("probability"))) - 1
+    return (
+        scored.withColumn("_known", probabilities)
+        .withColumn("probability", F.array(*spread))
+        .withColumn("prediction", likeliest.cast("int"))
+        .drop("_known", VECTOR, *drop)
+    )
+
+
+def as_array(vector: str) -> Column:
+    """An MLlib vector column as an array of double."""
+    return vector_to_array(F.col(vector))

@@ -1,0 +1,85 @@
+"""Rows in a repeatable order, and what is fitted on the train split: centre and scale of each feature."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from iomt_ids.contract.errors import ContractError
+from iomt_ids.contract.problem import Scaling
+from iomt_ids.contract.tables import FEATURES, PREPARATION, SILVER
+from iomt_ids.contract.transform import step
+
+_ROWS_PER_FILE = 1_000_000
+# Sums depend on the order of addition in the last bits; twelve digits do not.
+_DIGITS = 12
+
+
+@step(takes=SILVER, gives=FEATURES)
+def order_flows(flows: DataFrame, *, rows: int, partitions: int) -> DataFrame:
+    """Put the same rows into the same files in the same order, however they came.
+
+    A partition of the table gets one file per million rows, so networks and forests see an order
+    that depends neither on the number of executors nor on who finished first.
+    """
+    bucket = F.pmod(F.col("flow_id"), F.lit(max(1, rows // _ROWS_PER_FILE)))
+    return flows.repartition(partitions, "split", "category", bucket).sortWithinPartitions("split", "category", "flow_id")
+
+
+def signed_log(value: Column) -> Column:
+    """``sign(x) * log1p(|x|)``: tames heavy tails and keeps zero and sign."""
+    return F.signum(value) * F.log1p(F.abs(value))
+
+
+def require_complete(flows: DataFrame, features: Sequence[str]) -> None:
+    """Refuse rows in which a feature is missing; a missing value never becomes 0.
+
+    Raises
+    ------
+    ContractError
+        Naming every feature with its number of missing values.
+    """
+    counts = flows.agg(*[F.count_if(F.col(name).isNull()).alias(name) for name in features]).collect()[0]
+    missing = {name: counts[name] for name in features if counts[name]}
+    if missing:
+        listed = ", ".join(f"{name} ({n} rows)" for name, n in missing.items())
+        raise ContractError(f"features are missing: {listed}; do the files mix releases v1 and v2?")
+
+
+def fit_preparation(train: DataFrame, features: Sequence[str]) -> DataFrame:
+    """Centre (mean) and scale (standard deviation) of the signed logarithm of each feature.
+
+    Parameters
+    ----------
+    train : DataFrame
+        Rows of the train split and no others.
+
+    Returns
+    -------
+    DataFrame
+        Schema `PREPARATION`, one row a feature. A constant feature gets scale 1.
+    """
+    measures = [F.count(F.lit(1)).alias("rows")]
+    for name in features:
+        value = signed_log(F.col(name))
+        measures += [F.avg(value).alias(f"{name}.mean"), F.stddev_pop(value).alias(f"{name}.std")]
+    found = train.agg(*measures).collect()[0]
+    if found["rows"] == 0:
+        raise ContractError("the train split has no rows; are there files under .../csv/train?")
+    rows = []
+    for name in features:
+        spread = _rounded(found[f"{name}.std"])
+        rows.append((name, _rounded(found[f"{name}.mean"]), spread if spread > 1e-9 else 1.0, found["rows"]))
+    return train.sparkSession.createDataFrame(rows, PREPARATION).coalesce(1)
+
+
+def scalings(preparation: DataFrame, features: Sequence[str]) -> tuple[Scaling, ...]:
+    """The fitted centre and scale of the given features, in their order."""
+    fitted = {row["feature"]: Scaling(row["feature"], row["center"], row["scale"]) for row in preparation.collect()}
+    return tuple(fitted[name] for name in features)
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{_DIGITS}g}")

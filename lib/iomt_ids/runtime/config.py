@@ -1,0 +1,318 @@
+"""`base.yaml`, then `<place>.yaml`, then `--set key=value`, into frozen dataclasses.
+
+The YAML is the one place for default values, these classes the one place for names and types.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from iomt_ids.contract.attacks import TASKS
+from iomt_ids.contract.errors import ConfigError, raise_all
+from iomt_ids.contract.flows import FEATURE_SETS, RELEASES
+
+DEMO = "demo"
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the raw files are."""
+
+    raw: str
+    source: str
+    demo_rows: int
+
+    @property
+    def is_demo(self) -> bool:
+        """Whether the rows are the embedded synthetic ones."""
+        return self.raw == DEMO
+
+    @property
+    def name(self) -> str:
+        """A short name of the data, unique for its folder."""
+        if self.is_demo:
+            return DEMO
+        folder = Path(self.raw).resolve()
+        return f"{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
+
+
+@dataclass(frozen=True)
+class OutputConfig:
+    """Where tables, models and reports go, and in which format."""
+
+    folder: str
+    format: str
+
+
+@dataclass(frozen=True)
+class IngestConfig:
+    """How files are cut into tasks."""
+
+    block_bytes: int
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """How the validation split is taken from the train split."""
+
+    validation_fraction: float
+    salt: str
+
+
+@dataclass(frozen=True)
+class FeaturesConfig:
+    """Which columns are features."""
+
+    set: str
+    release: str
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Which detectors learn which tasks."""
+
+    detectors: dict[str, list[str]]
+    compare_all_features: dict[str, list[str]]
+    partitions: int
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Which run is judged, and how its uncertainty is estimated."""
+
+    run: str
+    bootstrap: int
+
+
+@dataclass(frozen=True)
+class ServeConfig:
+    """Which model is served and when a new one replaces it."""
+
+    task: str
+    run: str
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class Config:
+    """The resolved configuration of one job."""
+
+    seed: int
+    data: DataConfig
+    output: OutputConfig
+    ingest: IngestConfig
+    split: SplitConfig
+    features: FeaturesConfig
+    train: TrainConfig
+    evaluate: EvaluateConfig
+    serve: ServeConfig
+    models: dict[str, dict[str, Any]]
+
+    @property
+    def home(self) -> Path:
+        """The folder of this data's tables and runs."""
+        return Path(self.output.folder) / self.data.name
+
+    def with_values(self, **sections: dict[str, Any]) -> Config:
+        """A copy in which keys of some sections have other values."""
+        changed = {name: dataclasses.replace(getattr(self, name), **keys) for name, keys in sections.items()}
+        return dataclasses.replace(self, **changed)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The configuration as plain values, for the run record."""
+        return dataclasses.asdict(self)
+
+
+def load_config(path: Path, assignments: Sequence[str] = ()) -> Config:
+    """Read a configuration.
+
+    Parameters
+    ----------
+    path : Path
+        ``conf/<place>.yaml``; ``base.yaml`` beside it is read first.
+    assignments : sequence of str
+        ``key=value`` with dotted keys; the value is YAML.
+
+    Raises
+    ------
+    ConfigError
+        Naming at once every file that cannot be read, unknown key (with the nearest known one),
+        value of a wrong type and impossible value.
+    """
+    problems: list[str] = []
+    merged: dict[str, Any] = {}
+    for source in (path.parent / "base.yaml", path):
+        values = _read_yaml(source, problems)
+        problems += [f"{source.name}: {p}" for p in unknown_keys(values, Config)]
+        merged = _merge(merged, values)
+    for assignment in assignments:
+        _assign(merged, assignment, problems)
+    raise_all(problems, ConfigError, "configuration")
+    config = build(Config, merged, "", problems)
+    raise_all(problems, ConfigError, "configuration")
+    raise_all(_impossible_values(config), ConfigError, "configuration")
+    return config
+
+
+def build(kind: type, values: Mapping[str, Any], prefix: str, problems: list[str]) -> Any:
+    """Make a dataclass from plain values, adding to `problems` what does not fit.
+
+    Parameters
+    ----------
+    kind : type
+        A dataclass; fields without a default must be present.
+    values : mapping
+        Field names to plain values.
+    prefix : str
+        The dotted key of the dataclass itself, for messages.
+    problems : list of str
+        Extended in place; if it grew, the result is None.
+    """
+    hints = typing.get_type_hints(kind)
+    made = {}
+    before = len(problems)
+    for field in dataclasses.fields(kind):
+        key = f"{prefix}{field.name}"
+        if field.name not in values:
+            if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+                problems.append(f"key '{key}' has no value")
+            continue
+        made[field.name] = _convert(values[field.name], hints[field.name], key, problems)
+    problems += [f"{p}" for p in unknown_keys(values, kind, prefix)] if prefix else []
+    return kind(**made) if len(problems) == before else None
+
+
+def unknown_keys(
+    values: Mapping[str, Any], kind: type, prefix: str = "", known: Sequence[str] | None = None
+) -> list[str]:
+    """A sentence for each key that the dataclass does not have, with the nearest key there is."""
+    hints = typing.get_type_hints(kind)
+    known = known or sorted(_known_keys(kind, prefix))
+    found = []
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if name not in hints:
+            near = max(known, key=lambda k: _likeness(key, k))
+            found.append(f"unknown configuration key '{key}'; did you mean '{near}'?")
+        elif dataclasses.is_dataclass(hints[name]) and isinstance(value, Mapping):
+            found += unknown_keys(value, typing.cast(type, hints[name]), f"{key}.", known)
+    return found
+
+
+def _likeness(key: str, known: str) -> float:
+    # A typo in the last word weighs as much as one in the whole key: 'train.sed' means 'seed'.
+    whole = difflib.SequenceMatcher(None, key, known).ratio()
+    last = difflib.SequenceMatcher(None, key.rpartition(".")[2], known.rpartition(".")[2]).ratio()
+    return max(whole, last) + 0.01 * whole
+
+
+def _known_keys(kind: type, prefix: str = "") -> Iterator[str]:
+    for name, hint in typing.get_type_hints(kind).items():
+        yield f"{prefix}{name}"
+        if dataclasses.is_dataclass(hint):
+            yield from _known_keys(typing.cast(type, hint), f"{prefix}{name}.")
+
+
+def _read_yaml(path: Path, problems: list[str]) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        problems.append(f"cannot read {path}: {error.strerror}")
+        return {}
+    except yaml.YAMLError as error:
+        problems.append(f"{path} is not YAML: {error}")
+        return {}
+    if values is not None and not isinstance(values, dict):
+        problems.append(f"{path}: wanted keys and values, found {type(values).__name__}")
+        return {}
+    return values or {}
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _assign(values: dict[str, Any], assignment: str, problems: list[str]) -> None:
+    key, equals, text = assignment.partition("=")
+    if not equals:
+        problems.append(f"--set {assignment}: wanted key=value")
+        return
+    parts = key.strip().split(".")
+    nested: dict[str, Any] = {}
+    leaf = nested
+    for part in parts[:-1]:
+        leaf = leaf.setdefault(part, {})
+    try:
+        leaf[parts[-1]] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        leaf[parts[-1]] = text
+    unknown = unknown_keys(nested, Config)
+    problems += [f"--set: {p}" for p in unknown]
+    target = values
+    for part in parts[:-1]:
+        inner = target.get(part)
+        target[part] = dict(inner) if isinstance(inner, Mapping) else {}
+        target = target[part]
+    target[parts[-1]] = leaf[parts[-1]]
+
+
+def _convert(value: Any, hint: Any, key: str, problems: list[str]) -> Any:
+    if dataclasses.is_dataclass(hint):
+        if isinstance(value, Mapping):
+            return build(typing.cast(type, hint), value, f"{key}.", problems)
+        problems.append(f"key '{key}' wants keys and values, not {value!r}")
+        return None
+    origin = typing.get_origin(hint) or hint
+    if origin is types.UnionType:
+        if value is None:
+            return None
+        return _convert(value, next(a for a in typing.get_args(hint) if a is not type(None)), key, problems)
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(value)
+    if origin is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    fits = isinstance(value, origin) and not (origin is int and isinstance(value, bool))
+    if origin is dict and fits and typing.get_args(hint):
+        inner = typing.get_args(hint)[1]
+        return {str(k): v if inner is Any else _convert(v, inner, f"{key}.{k}", problems) for k, v in value.items()}
+    if not fits:
+        problems.append(f"key '{key}' wants {getattr(origin, '__name__', origin)}, not {value!r}")
+    return value
+
+
+def _impossible_values(config: Config) -> list[str]:
+    checks = [
+        (config.output.format in ("delta", "parquet"), f"output.format is {config.output.format!r}: delta or parquet"),
+        (0 < config.split.validation_fraction < 0.5, "split.validation_fraction must lie between 0 and 0.5"),
+        (config.features.set in FEATURE_SETS, f"features.set is {config.features.set!r}: {' or '.join(FEATURE_SETS)}"),
+        (config.features.release in (*RELEASES, "auto"),
+         f"features.release is {config.features.release!r}: auto, {' or '.join(RELEASES)}"),
+        (config.serve.task in TASKS, f"serve.task is {config.serve.task!r}: one of {', '.join(TASKS)}"),
+        (config.ingest.block_bytes >= 4096, "ingest.block_bytes must be at least 4096"),
+        (config.data.demo_rows >= 10_000, "data.demo_rows must be at least 10000"),
+        (config.train.partitions >= 1, "train.partitions must be at least 1"),
+        (config.evaluate.bootstrap >= 100, "evaluate.bootstrap must be at least 100"),
+        (config.serve.tolerance >= 0, "serve.tolerance must not be negative"),
+    ]
+    problems = [sentence for holds, sentence in checks if not holds]
+    for section in ("detectors", "compare_all_features"):
+        for detector, tasks in getattr(config.train, section).items():
+            problems += [
+                f"train.{section}.{detector} names task {task!r}: one of {', '.join(TASKS)}"
+                for task in tasks if task not in TASKS
+            ]
+    return problems
