@@ -120,8 +120,9 @@ def _middle(data: bytes) -> int:
 
 
 def _fast(data: bytes, lines: int, header: tuple[str, ...]) -> pa.Table | None:
-    # A quote may hide a line end or a comma, and a lone CR is a line end to Arrow: not for this path.
-    if b'"' in data or data.count(b"\r") != data.count(b"\r\n"):
+    # A quote may hide a line end or a comma, a lone CR is a line end to Arrow, and a byte-order mark is nothing to it
+    # at the start of a block but not a number within one: not for this path.
+    if b'"' in data or data.startswith(b"\xef\xbb\xbf") or data.count(b"\r") != data.count(b"\r\n"):
         return None
     try:
         table = arrow_csv.read_csv(

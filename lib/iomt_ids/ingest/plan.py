@@ -111,8 +111,9 @@ def _header_problems(header: tuple[str, ...]) -> list[str]:
         problems.append(f"unknown column {_quoted(unknown)}")
     if doubled := sorted({c for c in header if header.count(c) > 1}):
         problems.append(f"column given twice {_quoted(doubled)}")
-    if not problems:
-        moved = [h for h, w in zip(header, wanted, strict=True) if h != w]
+    # Places are compared among the columns that both have, or one missing column would misplace all after it.
+    present = [c for c in dict.fromkeys(header) if c in wanted]
+    if moved := [h for h, w in zip(present, [c for c in wanted if c in present], strict=True) if h != w]:
         problems.append(f"misplaced column {_quoted(moved)}")
     return [f"{p} (compared with release {release}, {len(wanted)} columns)" for p in problems]
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import pkgutil
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 
+from iomt_ids.contract.errors import ConfigError, raise_all
 from iomt_ids.models.detector import Detector
 
 
@@ -24,3 +27,39 @@ def detectors() -> dict[str, Detector]:
         if detector is not None:
             found[module.name] = detector
     return found
+
+
+def assignments(
+    wanted: Mapping[str, Sequence[str]], feature_set: str, compare_all: Mapping[str, Sequence[str]], overrides: Iterable[str]
+) -> list[tuple[str, str, str]]:
+    """Which detector learns which task from which features.
+
+    Parameters
+    ----------
+    wanted : mapping of str to sequence of str
+        Detector to tasks, learnt from ``feature_set``.
+    compare_all : mapping of str to sequence of str
+        Detector to tasks, learnt from every feature as well.
+    overrides : iterable of str
+        Detectors whose parameters are overridden; only their names are checked here.
+
+    Returns
+    -------
+    list of (detector, task, feature set)
+        Without repeats, in the order given.
+
+    Raises
+    ------
+    ConfigError
+        Naming every unknown detector, with the nearest known one.
+    """
+    known = list(detectors())
+    problems = []
+    for name in dict.fromkeys([*wanted, *compare_all, *overrides]):
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+            problems.append(f"unknown detector '{name}'; did you mean '{near}'?")
+    raise_all(problems, ConfigError, "configuration")
+    named = [(detector, task, feature_set) for detector, tasks in wanted.items() for task in tasks]
+    named += [(detector, task, "all") for detector, tasks in compare_all.items() for task in tasks]
+    return list(dict.fromkeys(named))

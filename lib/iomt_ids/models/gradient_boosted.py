@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pyspark.ml.classification import GBTClassificationModel, GBTClassifier, OneVsRest, OneVsRestModel
+from pyspark.ml.classification import GBTClassificationModel, GBTClassifier, OneVsRest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -39,21 +39,19 @@ class FittedBoosting:
 
     curves: list[dict[str, float]] = []
 
-    def __init__(self, model: OneVsRestModel, problem: Problem) -> None:
-        self.model = model
+    def __init__(self, models: list[GBTClassificationModel], problem: Problem) -> None:
+        self.models = models
         self.problem = problem
-        shares = np.mean([m.featureImportances.toArray() for m in model.models], axis=0)
+        shares = np.mean([m.featureImportances.toArray() for m in models], axis=0)
         self.importances = dict(zip(problem.features, map(float, shares / max(shares.sum(), 1e-300)), strict=True))
-        self.facts: dict[str, Any] = {
-            "models": len(model.models), "nodes": sum(m.totalNumNodes for m in model.models),
-        }
+        self.facts: dict[str, Any] = {"models": len(models), "nodes": sum(m.totalNumNodes for m in models)}
 
     def transform(self, flows: DataFrame) -> DataFrame:
         """Add `prediction` and `probability`."""
         scored = with_vector(flows, self.problem, scaled=False)
         positives = []
-        for index, model in enumerate(self.model.models):
-            # MLlib's own OneVsRestModel goes through a row-wise Python udf; the binary models are the same.
+        for index, model in enumerate(self.models):
+            # MLlib's OneVsRestModel would go through a row-wise Python udf here; its models are these.
             raw, own, guess = f"_raw{index}", f"_p{index}", f"_guess{index}"
             scored = model.copy().setRawPredictionCol(raw).setProbabilityCol(own).setPredictionCol(guess).transform(scored)
             scored = scored.withColumn(own, as_array(own)[1]).drop(raw, guess)
@@ -66,8 +64,9 @@ class FittedBoosting:
         return with_verdict(scored, self.problem, shares, tuple(positives))
 
     def save(self, folder: Path) -> None:
-        """Write an MLlib `OneVsRestModel`, also for two classes (it then holds one model)."""
-        self.model.write().overwrite().save((folder / "mllib").resolve().as_uri())
+        """Write each model in MLlib's own layout, ``0``, ``1`` and so on; stock Spark reads them."""
+        for index, model in enumerate(self.models):
+            model.write().overwrite().save((folder / str(index)).resolve().as_uri())
 
 
 def fit(
@@ -89,18 +88,21 @@ def fit(
     rows = training_rows(flows, problem, scaled=False)
     try:
         if len(problem.labels) == 2:
-            model = OneVsRestModel(models=[binary.fit(rows)]).setFeaturesCol(VECTOR)
+            models = [binary.fit(rows)]
         else:
             each = OneVsRest(classifier=binary, featuresCol=VECTOR, labelCol=CLASS, parallelism=params.parallel_classes)
-            model = each.fit(rows)
+            models = each.fit(rows).models
     finally:
         rows.unpersist()
-    return FittedBoosting(model, problem)
+    return FittedBoosting(models, problem)
 
 
 def load(spark: SparkSession, folder: Path, problem: Problem) -> FittedBoosting:
     """Read what `FittedBoosting.save` wrote."""
-    return FittedBoosting(OneVsRestModel.load((folder / "mllib").resolve().as_uri()), problem)
+    count = 1 if len(problem.labels) == 2 else len(problem.labels)
+    return FittedBoosting(
+        [GBTClassificationModel.load((folder / str(index)).resolve().as_uri()) for index in range(count)], problem
+    )
 
 
 DETECTOR = Detector(Params, fit, load, f"{GBTClassificationModel.__name__} of MLlib, one-vs-rest for more than two classes")

@@ -8,7 +8,8 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from iomt_ids.contract.errors import ContractError
-from iomt_ids.contract.problem import Scaling
+from iomt_ids.contract.flows import feature_names
+from iomt_ids.contract.problem import Problem, Scaling
 from iomt_ids.contract.tables import FEATURES, PREPARATION, SILVER
 from iomt_ids.contract.transform import step
 
@@ -59,26 +60,36 @@ def fit_preparation(train: DataFrame, features: Sequence[str]) -> DataFrame:
     Returns
     -------
     DataFrame
-        Schema `PREPARATION`, one row a feature. A constant feature gets scale 1.
+        Schema `PREPARATION`, one row a feature. A constant feature gets scale 1. Without train rows there is
+        nothing to fit and no row.
     """
     measures = [F.count(F.lit(1)).alias("rows")]
     for name in features:
         value = signed_log(F.col(name))
         measures += [F.avg(value).alias(f"{name}.mean"), F.stddev_pop(value).alias(f"{name}.std")]
     found = train.agg(*measures).collect()[0]
-    if found["rows"] == 0:
-        raise ContractError("the train split has no rows; are there files under .../csv/train?")
     rows = []
-    for name in features:
+    for name in features if found["rows"] else ():
         spread = _rounded(found[f"{name}.std"])
         rows.append((name, _rounded(found[f"{name}.mean"]), spread if spread > 1e-9 else 1.0, found["rows"]))
     return train.sparkSession.createDataFrame(rows, PREPARATION).coalesce(1)
 
 
-def scalings(preparation: DataFrame, features: Sequence[str]) -> tuple[Scaling, ...]:
-    """The fitted centre and scale of the given features, in their order."""
+def state_problem(train: DataFrame, preparation: DataFrame, *, task: str, feature_set: str) -> Problem:
+    """What a detector is to learn from the rows of the train split.
+
+    Raises
+    ------
+    ContractError
+        If there are no train rows.
+    """
+    first = train.select("release").first()
     fitted = {row["feature"]: Scaling(row["feature"], row["center"], row["scale"]) for row in preparation.collect()}
-    return tuple(fitted[name] for name in features)
+    if first is None or not fitted:
+        raise ContractError("the train split has no rows; are there files under .../csv/train?")
+    features = feature_names(first["release"], feature_set)
+    labels = sorted(row[0] for row in train.select(f"{task}_id").distinct().collect())
+    return Problem(task, features, feature_set, tuple(labels), tuple(fitted[name] for name in features))
 
 
 def _rounded(value: float) -> float:

@@ -99,7 +99,7 @@ class ServeConfig:
     """Which model is served and when a new one replaces it."""
 
     task: str
-    run: str
+    home: str | None
     tolerance: float
 
 
@@ -162,6 +162,20 @@ def load_config(path: Path, assignments: Sequence[str] = ()) -> Config:
     raise_all(problems, ConfigError, "configuration")
     raise_all(_impossible_values(config), ConfigError, "configuration")
     return config
+
+
+def detector_params(detector: str, kind: type, config: Config) -> Any:
+    """A detector's parameters: the defaults of its dataclass under ``models.<detector>``.
+
+    Raises
+    ------
+    ConfigError
+        Naming every unknown parameter (with the nearest known one) and every wrong type.
+    """
+    problems: list[str] = []
+    params = build(kind, config.models.get(detector, {}), f"models.{detector}.", problems)
+    raise_all(problems, ConfigError, "configuration")
+    return params
 
 
 def build(kind: type, values: Mapping[str, Any], prefix: str, problems: list[str]) -> Any:

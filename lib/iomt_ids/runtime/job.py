@@ -15,6 +15,7 @@ from pyspark.sql import SparkSession
 from iomt_ids.contract.errors import IomtIdsError
 from iomt_ids.runtime.clock import seconds_since
 from iomt_ids.runtime.config import Config, load_config
+from iomt_ids.runtime.lock import held
 from iomt_ids.runtime.log import log, say, set_up_log
 from iomt_ids.runtime.progress import Watch
 from iomt_ids.runtime.session import open_session
@@ -69,7 +70,12 @@ def job_main(job: str, run: Callable[[SparkSession, Config], Outcome], argv: Seq
     try:
         config = load_config(options.config, options.set)
         log().info("configuration %s", json.dumps(config.as_dict()))
-        with Watch().following() as watch, open_session(job, config.output.format) as spark:
+        # One writer at a time: Delta on a local disk keeps two processes apart no better than we ask it to.
+        with (
+            held(config.home / ".lock"),
+            Watch().following() as watch,
+            open_session(job, config.output.format) as spark,
+        ):
             watch.see(spark)
             outcome = run(spark, config)
     except IomtIdsError as error:

@@ -1,4 +1,4 @@
-"""One retraining at a time: a lock that the kernel releases when its holder dies."""
+"""One job at a time on the tables of one data folder: a lock that the kernel releases when its holder dies."""
 
 from __future__ import annotations
 

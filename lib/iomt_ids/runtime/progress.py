@@ -25,14 +25,15 @@ class Watch:
     Attributes
     ----------
     peak_bytes : int
-        Largest proportional set size of this process and all its descendants seen so far. Executors of a
-        cluster are not descendants and are not counted.
+        Largest proportional set size of this process, the driver's Java process and all their descendants
+        seen so far. Executors of a cluster are neither and are not counted.
     """
 
     def __init__(self) -> None:
         self.peak_bytes = 0
         self.doing = "starting"
         self._spark: SparkSession | None = None
+        self._roots = {os.getpid()}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
 
@@ -49,16 +50,18 @@ class Watch:
             self._stop.set()
             self._thread.join()
             log().removeHandler(listener)
-            self.peak_bytes = max(self.peak_bytes, process_tree_bytes())
+            self.peak_bytes = max(self.peak_bytes, process_tree_bytes(self._roots))
 
     def see(self, spark: SparkSession) -> None:
-        """Tell which session's tasks to count."""
+        """Tell which session's tasks to count, and whose Java process to measure."""
         self._spark = spark
+        # Under spark-submit that process is our parent, otherwise our child.
+        self._roots.add(int(spark._jvm.java.lang.ProcessHandle.current().pid()))  # type: ignore[union-attr]
 
     def _follow(self) -> None:
         started = last = time.monotonic()
         while not self._stop.wait(_SAMPLE_S):
-            self.peak_bytes = max(self.peak_bytes, process_tree_bytes())
+            self.peak_bytes = max(self.peak_bytes, process_tree_bytes(self._roots))
             moment = time.monotonic()
             if sys.stderr.isatty():
                 sys.stderr.write(f"\r\033[K{self._bar()} {moment - started:.0f} s {self.doing}")
@@ -101,17 +104,20 @@ class _Listener(logging.Handler):
             self._watch.doing = message.splitlines()[0][:100]
 
 
-def process_tree_bytes() -> int:
-    """Proportional set size of this process and its descendants, in bytes.
+def process_tree_bytes(roots: set[int]) -> int:
+    """Proportional set size of some processes and their descendants, in bytes.
 
     Shared pages count once over all processes, unlike the sum of resident sizes.
     """
+    family = {}
+    for root in roots:
+        try:
+            process = psutil.Process(root)
+            family.update({p.pid: p for p in (process, *process.children(recursive=True))})
+        except psutil.Error:
+            continue
     total = 0
-    try:
-        family = [psutil.Process(os.getpid()), *psutil.Process(os.getpid()).children(recursive=True)]
-    except psutil.Error:
-        return 0
-    for process in family:
+    for process in family.values():
         try:
             info = process.memory_full_info()
             total += getattr(info, "pss", 0) or info.rss

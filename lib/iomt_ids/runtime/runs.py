@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ class SavedModel:
 
     Attributes
     ----------
+    run : str
+        Id of the run it belongs to.
     name : str
         ``<detector>-<task>-<feature set>``.
     detector : str
@@ -38,6 +41,7 @@ class SavedModel:
         ``importances``, ``curves``, ``facts`` and ``train_seconds`` of the training.
     """
 
+    run: str
     name: str
     detector: str
     problem: Problem
@@ -52,6 +56,7 @@ class Run:
     id: str
     folder: Path
     started: str
+    job: str
 
     @property
     def is_complete(self) -> bool:
@@ -94,24 +99,41 @@ class Run:
 
     def finish(self, record: dict[str, Any]) -> Path:
         """Write the record: from now on the run exists."""
-        return self.write(_RECORD, {"id": self.id, "started": self.started, "finished": now(), **record})
+        return self.write(_RECORD, {**record, "finished": now()})
+
+    def outputs(self) -> dict[str, str]:
+        """Paths of the run's files, for the final line of a job."""
+        files = {path.stem: str(path) for path in sorted(self.folder.glob("[!.]*.*"))}
+        return {**files, "run": str(self.folder)}
 
 
-def start_run(config: Config) -> Run:
-    """A new, empty run of the configured data."""
+def start_run(home: Path, job: str) -> Run:
+    """A new, empty run in the folder of the data it belongs to."""
     run_id = new_run_id()
-    folder = config.home / "runs" / run_id
+    folder = home / "runs" / run_id
     folder.mkdir(parents=True)
-    return Run(run_id, folder, now())
+    return Run(run_id, folder, now(), job)
 
 
-def find_run(config: Config, wanted: str) -> Run:
+def describe_run(run: Run, config: Config, versions: dict[str, str]) -> dict[str, Any]:
+    """What a reader needs to repeat a run; the same in its record and in `scores.json`."""
+    started = datetime.fromisoformat(run.started)
+    return {
+        "id": run.id, "job": run.job, "started": run.started,
+        "seconds": (datetime.fromisoformat(now()) - started).total_seconds(),
+        "versions": versions, "config": config.as_dict(),
+    }
+
+
+def find_run(home: Path, wanted: str) -> Run:
     """A complete run that has models.
 
     Parameters
     ----------
+    home : Path
+        The folder of the data's tables and runs.
     wanted : str
-        ``latest``, ``served``, a run's id, or a run's folder (also of other data).
+        ``latest``, ``served``, a run's id, a run's folder, or another data's folder for the latest run there.
 
     Raises
     ------
@@ -119,20 +141,30 @@ def find_run(config: Config, wanted: str) -> Run:
         If there is no such run.
     """
     if wanted == "served":
-        return find_run(config, served_model(config).folder.parents[2].as_posix())
+        return _open_run(served_model(home).folder.parents[2])
     if wanted == "latest":
-        records = sorted((config.home / "runs").glob(f"*/{_RECORD}"), reverse=True)
+        records = sorted((home / "runs").glob(f"*/{_RECORD}"), reverse=True)
         for record in records:
             if any(record.parent.glob(f"models/*/{_MODEL_RECORD}")):
                 return _open_run(record.parent)
-        raise ConfigError(f"there is no run with models under {config.home / 'runs'}; run train_detector or retrain first")
-    for folder in (Path(wanted), config.home / "runs" / wanted):
+        raise ConfigError(
+            f"there is no run with models under {home / 'runs'}; run train_detector or retrain first, "
+            "or name the run of other data: --set evaluate.run=out/<data name>"
+        )
+    for folder in (Path(wanted), home / "runs" / wanted):
         if (folder / _RECORD).exists():
             return _open_run(folder)
-    raise ConfigError(f"there is no complete run '{wanted}': neither a folder with {_RECORD} nor an id under {config.home / 'runs'}")
+    if (Path(wanted) / "runs").is_dir():
+        return find_run(Path(wanted), "latest")
+    raise ConfigError(f"there is no complete run '{wanted}': neither a folder with {_RECORD} nor an id under {home / 'runs'}")
 
 
-def served_model(config: Config) -> SavedModel:
+def has_served(home: Path) -> bool:
+    """Whether a model has ever been served from this folder."""
+    return (home / _POINTER).exists()
+
+
+def served_model(home: Path) -> SavedModel:
     """The model that the pointer names.
 
     Raises
@@ -140,19 +172,19 @@ def served_model(config: Config) -> SavedModel:
     ConfigError
         If nothing has been served yet, or the model it names is gone.
     """
-    pointer = config.home / _POINTER
+    pointer = home / _POINTER
     if not pointer.exists():
         raise ConfigError(f"no model is served yet: {pointer} does not exist; run retrain first")
     named = json.loads(pointer.read_text(encoding="utf-8"))
-    folder = config.home / "runs" / named["run"] / "models" / named["model"]
+    folder = home / "runs" / named["run"] / "models" / named["model"]
     if not (folder / _MODEL_RECORD).exists():
         raise ConfigError(f"{pointer} names {folder}, which is not there")
     return _saved_model(folder)
 
 
-def serve(config: Config, run: Run, model: str) -> Path:
+def serve(home: Path, run: Run, model: str) -> Path:
     """Switch the pointer to a model, atomically."""
-    pointer = config.home / _POINTER
+    pointer = home / _POINTER
     write_json(pointer, {"run": run.id, "model": model, "since": now()})
     return pointer
 
@@ -175,10 +207,10 @@ def write_text(path: Path, text: str) -> None:
 
 def _open_run(folder: Path) -> Run:
     record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
-    return Run(record["id"], folder, record["started"])
+    return Run(record["id"], folder, record["started"], record["job"])
 
 
 def _saved_model(folder: Path) -> SavedModel:
     record = json.loads((folder / _MODEL_RECORD).read_text(encoding="utf-8"))
     problem = Problem.from_dict(record.pop("problem"))
-    return SavedModel(folder.name, record.pop("detector"), problem, folder / "model", record)
+    return SavedModel(folder.parents[1].name, folder.name, record.pop("detector"), problem, folder / "model", record)

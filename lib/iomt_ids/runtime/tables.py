@@ -9,7 +9,7 @@ from pathlib import Path
 from pyspark.sql import DataFrame, SparkSession
 
 from iomt_ids.contract.errors import ConfigError
-from iomt_ids.contract.tables import Table
+from iomt_ids.contract.tables import TABLES, Table
 from iomt_ids.contract.transform import require_schema
 
 
@@ -84,6 +84,10 @@ class Warehouse:
         if self.format != "delta" or not self.exists(table):
             return None
         return int(self._history(spark, table)["version"])
+
+    def versions(self, spark: SparkSession) -> dict[str, int | None]:
+        """The newest version of every table there is, by name."""
+        return {table.name: self.version(spark, table) for table in TABLES if self.exists(table)}
 
     def rows_written(self, spark: SparkSession, table: Table) -> int:
         """Rows of the newest version: from the Delta log, or counted for Parquet."""

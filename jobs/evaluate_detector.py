@@ -1,0 +1,85 @@
+"""models, gold.features -> gold.scores, scores.json, report.html.
+
+    spark-submit --properties-file conf/spark/local.conf --py-files dist/iomt_ids.zip \\
+        jobs/evaluate_detector.py --config conf/local.yaml --set data.raw=DIR2 --set evaluate.run=out/demo
+
+The tables of a folder that the models were not trained on are made first.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from iomt_ids.contract.tables import GOLD_FEATURES, GOLD_SCORES
+from iomt_ids.evaluate.compare import comparison_table
+from iomt_ids.evaluate.judge import Verdict, describe_data, describe_flows, judge_model, scores_table
+from iomt_ids.evaluate.report import render_report
+from iomt_ids.models import detectors
+from iomt_ids.prepare.features import require_complete
+from iomt_ids.runtime.clock import derive_seed, seconds_since
+from iomt_ids.runtime.config import Config
+from iomt_ids.runtime.job import Outcome, job_main
+from iomt_ids.runtime.log import log
+from iomt_ids.runtime.runs import Run, SavedModel, describe_run, find_run, start_run
+from iomt_ids.runtime.tables import Warehouse
+from iomt_ids.runtime.versions import versions
+from jobs import build_features, ingest_flows, refine_flows
+
+
+def verdict_on(spark: SparkSession, config: Config, model: SavedModel) -> Verdict:
+    """A model's scores on the rows that no model has learnt from."""
+    log().info("scoring %s", model.name)
+    start = time.monotonic()
+    flows = Warehouse(config.home / "warehouse", config.output.format).read(spark, GOLD_FEATURES)
+    unseen = flows.filter(F.col("split") != "train")
+    # build_features has looked at every row; one tells whether they are of the model's release.
+    require_complete(unseen.limit(1), model.problem.features)
+    scored = detectors()[model.detector].load(spark, model.folder, model.problem).transform(unseen)
+    seed = derive_seed(config.seed, "bootstrap")
+    verdict = judge_model(model.name, model.detector, model.problem, scored, resamples=config.evaluate.bootstrap, seed=seed)
+    return verdict.with_facts(train_seconds=model.facts["train_seconds"], score_seconds=seconds_since(start))
+
+
+def judge(spark: SparkSession, config: Config, models: list[SavedModel], into: Run) -> dict[str, Any]:
+    """Score models and write what there is to say of them; returns the content of `scores.json`."""
+    warehouse = Warehouse(config.home / "warehouse", config.output.format)
+    flows = warehouse.read(spark, GOLD_FEATURES)
+    verdicts = [verdict_on(spark, config, model) for model in models]
+    log().info("describing attacks and devices")
+    content = {
+        "run": describe_run(into, config, versions(spark)),
+        "data": describe_data(flows, config.data, warehouse.versions(spark)),
+        "scores": [entry for verdict in verdicts for entry in verdict.scores],
+        "models": {model.name: model.facts for model in models},
+        "insight": describe_flows(flows, verdicts),
+    }
+    into.write("scores.json", content)
+    into.write("report.html", render_report(content))
+    warehouse.overwrite(scores_table(spark, into.id, content["scores"]), GOLD_SCORES, where={"run": into.id})
+    return content
+
+
+def run(spark: SparkSession, config: Config) -> Outcome:
+    """Judge the models of a run on the data, which may be other data than they were trained on."""
+    trained = find_run(config.home, config.evaluate.run)
+    if trained.folder.resolve().parent.parent != config.home.resolve():
+        for job in (ingest_flows, refine_flows, build_features):
+            job.run(spark, config)
+    into = start_run(config.home, "evaluate_detector")
+    content = judge(spark, config, trained.models(), into)
+    into.finish({"judged": trained.id, **content["run"]})
+    rows = {split: sum(classes.values()) for split, classes in content["data"]["rows"].items()}
+    return Outcome(rows, into.outputs(), into.id, f"{comparison_table(content)}\nreport: {into.folder / 'report.html'}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job from the command line."""
+    return job_main("evaluate_detector", run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

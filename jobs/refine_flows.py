@@ -1,0 +1,51 @@
+"""bronze.flows -> silver.flows (labelled, flagged, split).
+
+    spark-submit --properties-file conf/spark/local.conf --py-files dist/iomt_ids.zip \\
+        jobs/refine_flows.py --config conf/local.yaml
+"""
+
+import sys
+from collections.abc import Sequence
+
+from pyspark.sql import SparkSession
+
+from iomt_ids.contract.errors import ContractError
+from iomt_ids.contract.tables import BRONZE_FLOWS, SILVER_FLOWS
+from iomt_ids.prepare.clean import clean_flows
+from iomt_ids.prepare.label import label_flows
+from iomt_ids.prepare.split import split_flows
+from iomt_ids.runtime.config import Config
+from iomt_ids.runtime.job import Outcome, job_main
+from iomt_ids.runtime.log import log
+from iomt_ids.runtime.tables import Warehouse
+
+
+def run(spark: SparkSession, config: Config) -> Outcome:
+    """Label, flag and split every row; none is lost."""
+    warehouse = Warehouse(config.home / "warehouse", config.output.format)
+    flows = warehouse.read(spark, BRONZE_FLOWS)
+    log().info("refining flows")
+    refined = (
+        flows.transform(clean_flows)
+        .transform(label_flows)
+        .transform(split_flows, salt=config.split.salt, validation_fraction=config.split.validation_fraction)
+    )
+    before = warehouse.version(spark, SILVER_FLOWS)
+    warehouse.overwrite(refined, SILVER_FLOWS)
+    rows_in, rows_out = flows.count(), warehouse.rows_written(spark, SILVER_FLOWS)
+    if rows_in != rows_out:
+        warehouse.restore(spark, SILVER_FLOWS, before)
+        raise ContractError(f"{rows_in} rows in, {rows_out} out: they do not add up; nothing was kept")
+    return Outcome(
+        rows={"in": rows_in, "out": rows_out, "rejected": 0},
+        outputs={SILVER_FLOWS.name: str(warehouse.path(SILVER_FLOWS))},
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job from the command line."""
+    return job_main("refine_flows", run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""captured CSV files -> tables, models, scores, report; the new model is served if it is not worse.
+
+    spark-submit --properties-file conf/spark/local.conf --py-files dist/iomt_ids.zip \\
+        jobs/retrain.py --config conf/local.yaml --set data.raw=DIR
+"""
+
+import sys
+from collections.abc import Sequence
+
+from pyspark.sql import SparkSession
+
+from iomt_ids.evaluate.compare import comparison_table
+from iomt_ids.evaluate.gate import best_model, decide, test_score
+from iomt_ids.runtime.config import Config
+from iomt_ids.runtime.job import Outcome, job_main
+from iomt_ids.runtime.log import log
+from iomt_ids.runtime.runs import has_served, serve, served_model, start_run
+from jobs import build_features, evaluate_detector, ingest_flows, refine_flows, train_detector
+
+
+def run(spark: SparkSession, config: Config) -> Outcome:
+    """Run the chain; the record is written last and the pointer switched only after it."""
+    # First, so that a pointer to a model that is gone or means other attacks costs no night of training.
+    served = served_model(config.home) if has_served(config.home) else None
+    read = ingest_flows.run(spark, config)
+    refine_flows.run(spark, config)
+    build_features.run(spark, config)
+    into = start_run(config.home, "retrain")
+    train_detector.train(spark, config, into)
+    content = evaluate_detector.judge(spark, config, into.models(), into)
+    chosen = best_model(content["scores"], task=config.serve.task, features=config.features.set)
+    rival = evaluate_detector.verdict_on(spark, config, served).scores if served else []
+    decision = decide(
+        test_score(content["scores"], chosen), test_score(rival, served and served.name),
+        has_served=served is not None, tolerance=config.serve.tolerance,
+    )
+    log().info("%s: %s", chosen, decision.reason)
+    gate = {"candidate": chosen, "served": served and f"{served.run}/{served.name}", **decision.as_dict()}
+    into.finish({**content["run"], "rows": read.rows, "gate": gate})
+    if decision.promote and chosen:
+        serve(config.home, into, chosen)
+    return Outcome(
+        rows=read.rows, outputs={**read.outputs, **into.outputs()}, run=into.id, facts={"gate": gate},
+        text=f"{comparison_table(content)}\n{chosen}: {decision.reason}\nreport: {into.folder / 'report.html'}",
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job from the command line."""
+    return job_main("retrain", run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

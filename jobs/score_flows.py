@@ -1,0 +1,59 @@
+"""new flows, the served model -> gold.alerts.
+
+    spark-submit --properties-file conf/spark/local.conf --py-files dist/iomt_ids.zip \\
+        jobs/score_flows.py --config conf/local.yaml --set data.raw=DIR --set serve.home=out/demo
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from iomt_ids.contract.errors import ContractError
+from iomt_ids.contract.tables import BRONZE_FLOWS, GOLD_ALERTS
+from iomt_ids.evaluate.alerts import name_verdicts
+from iomt_ids.models import detectors
+from iomt_ids.prepare.features import require_complete
+from iomt_ids.prepare.label import flow_id
+from iomt_ids.runtime.config import Config
+from iomt_ids.runtime.job import Outcome, job_main
+from iomt_ids.runtime.log import log
+from iomt_ids.runtime.runs import served_model
+from iomt_ids.runtime.tables import Warehouse
+from jobs import ingest_flows
+
+
+def run(spark: SparkSession, config: Config) -> Outcome:
+    """Read the flows and give every row a verdict."""
+    served = served_model(Path(config.serve.home) if config.serve.home else config.home)
+    detector = detectors()[served.detector].load(spark, served.folder, served.problem)
+    read = ingest_flows.run(spark, config)
+    warehouse = Warehouse(config.home / "warehouse", config.output.format)
+    flows = warehouse.read(spark, BRONZE_FLOWS)
+    require_complete(flows, served.problem.features)
+    identified = flows.withColumn("flow_id", flow_id(F.col("source_file"), F.col("source_line")))
+    log().info("scoring %d rows with %s", read.rows["out"], served.name)
+    alerts = name_verdicts(detector.transform(identified), problem=served.problem, model=f"{served.run}/{served.name}")
+    before = warehouse.version(spark, GOLD_ALERTS)
+    warehouse.overwrite(alerts, GOLD_ALERTS)
+    scored = warehouse.rows_written(spark, GOLD_ALERTS)
+    if scored != read.rows["out"]:
+        warehouse.restore(spark, GOLD_ALERTS, before)
+        raise ContractError(f"{read.rows['out']} rows in, {scored} verdicts: they do not add up; nothing was kept")
+    raised = warehouse.read(spark, GOLD_ALERTS).filter("is_alert").count()
+    return Outcome(
+        rows={**read.rows, "scored": scored, "alerts": raised},
+        outputs={**read.outputs, GOLD_ALERTS.name: str(warehouse.path(GOLD_ALERTS))},
+        run=served.run,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job from the command line."""
+    return job_main("score_flows", run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""What several tests share: one lazy session with the users' own settings, real rows where they are, a folder per test."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from pyspark.sql import SparkSession
+
+ROOT = Path(__file__).resolve().parents[1]
+# Beside the project, never in it; a lone clone has none and says so.
+REAL_DATA = ROOT.parent / "shared" / "data" / "ciciomt2024"
+
+# A loaded machine is no failure, and a red test must be red again when it is run again.
+settings.register_profile("steady", deadline=None, max_examples=60, derandomize=True)
+settings.load_profile("steady")
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    """A session on two cores, configured by the file that users submit with."""
+    place = tmp_path_factory.mktemp("spark")
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+    # Executors import our packages from here, as they do from the zip that users submit.
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "lib"), str(ROOT)])
+    os.environ["PYSPARK_SUBMIT_ARGS"] = (
+        f"--properties-file {ROOT / 'conf/spark/local.conf'} --master local[2] --driver-memory 3g "
+        f"--conf spark.sql.warehouse.dir={place} --conf spark.sql.shuffle.partitions=2 pyspark-shell"
+    )
+    session = SparkSession.builder.appName("tests").getOrCreate()
+    session.sparkContext.setLogLevel("ERROR")
+    yield session
+    session.stop()
+    shutil.rmtree(place, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Real rows in the official layout."""
+    if not REAL_DATA.is_dir():
+        pytest.skip("real rows are not beside this clone")
+    return REAL_DATA

@@ -1,0 +1,53 @@
+import json
+
+from pyspark.sql import functions as F
+
+from iomt_ids.contract.tables import SCORES
+from iomt_ids.evaluate.judge import describe_data, describe_flows, judge_model, scores_table
+from iomt_ids.runtime.config import DataConfig
+from tests.builders import gold, problem
+
+
+def judged(spark, split):
+    flows = gold(spark, ["Benign", "DoS-TCP", "Bluetooth-DoS"], rows=20, split=split)
+    scored = flows.withColumn("prediction", F.when(F.col("attack_id") == 11, 0).otherwise(F.col("attack_id")).cast("int"))
+    return judge_model("oracle-attack-leak_free", "oracle", problem("attack", [0, 11, 20]), scored, resamples=100, seed=0)
+
+
+def test_test_rows_are_scored_together_and_by_protocol(spark):
+    verdict = judged(spark, "test")
+    assert [(e["split"], e["scope"], e["rows"]) for e in verdict.scores] == [
+        ("test", "all", 60), ("test", "wifi_mqtt", 40), ("test", "bluetooth", 20),
+    ]
+    whole, wifi, bluetooth = verdict.scores
+    assert (whole["accuracy"], wifi["accuracy"], bluetooth["accuracy"]) == (2 / 3, 0.5, 1.0)
+    assert whole["per_class"]["DoS-TCP"]["recall"] == 0
+    assert whole["false_alarm_rate"] == 0
+
+
+def test_a_split_without_rows_has_no_entry(spark):
+    assert {(e["split"], e["scope"]) for e in judged(spark, "profile").scores} == {("profile", "all")}
+
+
+def test_entries_are_json_and_every_number_is_a_row_of_the_table(spark):
+    entries = [{**entry, "train_seconds": 1.5} for entry in judged(spark, "test").scores]
+    assert json.loads(json.dumps(entries, allow_nan=False)) == entries
+    table = scores_table(spark, "run-1", entries)
+    assert table.schema == SCORES
+    rows = {(r.scope, r.class_name, r.metric): r.value for r in table.collect()}
+    assert rows["all", None, "accuracy"] == 2 / 3
+    assert rows["all", "DoS-TCP", "precision"] is None
+    assert rows["bluetooth", None, "train_seconds"] == 1.5
+
+
+def test_the_data_says_that_it_is_synthetic_and_how_many_rows_each_class_has(spark):
+    flows = gold(spark, ["Benign", "DoS-TCP"], rows=5, split="test")
+    data = describe_data(flows, DataConfig("demo", "ciciomt2024", 24000), {"gold.features": 3})
+    assert data["synthetic"] and "synthetic demo data" in data["note"]
+    assert data["rows"] == {"test": {"Benign": 5, "DoS-TCP": 5}}
+    assert not describe_data(flows, DataConfig("ward", "ciciomt2024", 24000), {})["synthetic"]
+
+
+def test_insight_never_looks_at_columns_that_leak(spark):
+    flows = gold(spark, ["Benign", "DoS-TCP"], rows=30).withColumn("iat_epoch_s", F.col("attack_id") * 1e8)
+    assert "iat_epoch_s" not in json.dumps(describe_flows(flows, []))

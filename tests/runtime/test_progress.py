@@ -1,0 +1,38 @@
+import logging
+import os
+import time
+
+from iomt_ids.runtime import progress
+from iomt_ids.runtime.log import log
+from iomt_ids.runtime.progress import Watch, process_tree_bytes
+
+
+def test_memory_is_that_of_the_process_and_its_children():
+    before = process_tree_bytes({os.getpid()})
+    held = bytearray(b"x" * 80_000_000)
+    assert process_tree_bytes({os.getpid()}) - before > 60_000_000
+    del held
+    assert process_tree_bytes({2**22 + 1}) == 0
+
+
+def test_long_work_says_every_so_often_what_it_is_doing(monkeypatch, caplog):
+    monkeypatch.setattr(progress, "_SAMPLE_S", 0.02)
+    monkeypatch.setattr(progress, "_LINE_S", 0.05)
+    logger = log()
+    monkeypatch.setattr(logger, "propagate", True)
+    logger.setLevel(logging.INFO)
+    with caplog.at_level(logging.INFO), Watch().following() as watch:
+        logger.info("training forest")
+        time.sleep(0.3)
+    lines = [r.getMessage() for r in caplog.records if r.getMessage().startswith("still training forest")]
+    assert 2 <= len(lines) <= 6
+    assert watch.peak_bytes > 1_000_000
+    assert not any(isinstance(h, progress._Listener) for h in logger.handlers)
+
+
+def test_the_java_process_counts_too(spark):
+    with Watch().following() as watch:
+        watch.see(spark)
+        assert len(watch._roots) == 2
+        time.sleep(1.2)
+    assert watch.peak_bytes > 200_000_000
