@@ -1,0 +1,76 @@
+# `make run` and `make test` are each enough by themselves on a fresh machine; `make help` lists the rest.
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+PROFILE ?= local
+DATA ?=
+SET ?=
+PYTEST ?=
+
+IOMT := .venv/bin/iomt-ids
+RUN_OPTIONS := --profile $(PROFILE) $(if $(DATA),--set data.raw="$(DATA)") $(foreach s,$(SET),--set "$(s)")
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: ready ## the whole job: tables, detectors, scores, report  [DATA=folder PROFILE=local|standalone|cluster SET="key=value ..."]
+	@$(IOMT) submit retrain $(RUN_OPTIONS) $(if $(filter standalone,$(PROFILE)),--start-cluster)
+
+.PHONY: test
+test: ready-test lint package ## lint, types, import rules, then every test  [PYTEST="options"]
+	@mkdir -p out
+	.venv/bin/python -m pytest --junit-xml=out/tests.xml $(PYTEST)
+
+.PHONY: lint
+lint: ready-test ## lint, types and import rules only
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+.PHONY: doctor
+doctor: ready ## what is wrong with this machine, and the line that mends it
+	@$(IOMT) doctor
+
+.PHONY: package
+package: ready ## dist/iomt_ids.zip, for spark-submit --py-files
+	@$(IOMT) package
+
+.PHONY: wheel
+wheel: ready ## dist/iomt_ids-VERSION-py3-none-any.whl
+	.venv/bin/python -m pip wheel --quiet --no-deps --no-index --no-build-isolation -w dist .
+
+.PHONY: cluster-up cluster-down
+cluster-up: ready ## start Spark standalone on loopback: a master and two workers
+	@$(IOMT) cluster up
+cluster-down: ## stop it
+	@$(IOMT) cluster down
+
+bench-%: ready package ## measure one claim: benchmarks/NAME.py
+	PYSPARK_PYTHON=$(CURDIR)/.venv/bin/python .venv/bin/python benchmarks/$*.py
+
+.PHONY: airflow-env
+airflow-env: ## .venv-airflow, in which the DAG can be loaded
+	@scripts/set_up.sh airflow
+
+.PHONY: lock
+lock: ready-test ## compile requirements/*.lock again (needs uv)
+	for name in build runtime dev airflow; do \
+	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	    requirements/$$name.in --output-file requirements/$$name.lock; \
+	done
+
+.PHONY: ready ready-test
+ready:
+	@scripts/set_up.sh run
+ready-test:
+	@scripts/set_up.sh test
+
+.PHONY: clean
+clean: ## remove what was built and what runs have written; the environments stay
+	-@[ ! -x $(IOMT) ] || $(IOMT) cluster down
+	rm -rf build dist out spark-warehouse metastore_db derby.log lib/*.egg-info .*_cache
