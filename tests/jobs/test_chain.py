@@ -1,0 +1,98 @@
+"""Each job by spark-submit, one after the other, on synthetic demo data, locally and on a standalone cluster."""
+
+import json
+from pathlib import Path
+
+import pytest
+from pyspark.sql import functions as F
+
+from iomt_ids.contract.attacks import ATTACKS
+from iomt_ids.contract.tables import BRONZE_FLOWS, GOLD_ALERTS, GOLD_FEATURES, GOLD_PREPARATION, GOLD_SCORES, SILVER_FLOWS
+from iomt_ids.runtime.tables import Warehouse
+from tests.jobs.conftest import SMALL
+
+DETECTORS = "train.detectors={decision_tree: [attack, binary]}"
+
+
+@pytest.fixture(scope="session")
+def chain(submit, profile, tmp_path_factory):
+    """The folder the jobs wrote to and what each of them told."""
+    out = tmp_path_factory.mktemp(f"chain-{profile}")
+    settings = (*SMALL, f"output.folder={out}", DETECTORS, "train.compare_all_features={}")
+    told = {}
+    for job in ("ingest_flows", "refine_flows", "build_features", "train_detector", "evaluate_detector", "retrain", "score_flows"):
+        done = submit(job, *settings, profile=profile)
+        assert done.status == 0, done.stderr
+        told[job] = done.told
+    return out / "demo", told
+
+
+def test_every_job_ends_with_the_same_kind_of_line(chain):
+    for job, told in chain[1].items():
+        assert told["job"] == job
+        assert told["seconds"] > 0
+        assert told["peak_memory_bytes"] > 300_000_000  # Spark's Java process is in it
+        assert all(Path(path).exists() for path in told["outputs"].values())
+
+
+def test_no_row_is_lost_on_the_way(chain, spark):
+    home, told = chain
+    warehouse = Warehouse(home / "warehouse", "delta")
+    assert told["ingest_flows"]["rows"] == {"in": 10000, "out": 10000, "rejected": 0}
+    for table in (BRONZE_FLOWS, SILVER_FLOWS, GOLD_FEATURES, GOLD_ALERTS):
+        assert warehouse.read(spark, table).count() == 10000, table.name
+    assert sum(told["train_detector"]["rows"].values()) == 10000
+
+
+def test_every_class_is_in_the_tables_of_every_labelled_split(chain, spark):
+    flows = Warehouse(chain[0] / "warehouse", "delta").read(spark, GOLD_FEATURES)
+    for split in ("train", "validation", "test"):
+        found = {r.attack for r in flows.filter(F.col("split") == split).select("attack").distinct().collect()}
+        assert found == {a.name for a in ATTACKS}, split
+
+
+def test_what_is_fitted_is_fitted_on_the_train_split(chain, spark):
+    warehouse = Warehouse(chain[0] / "warehouse", "delta")
+    train = warehouse.read(spark, GOLD_FEATURES).filter("split = 'train'")
+    logs = F.signum("ttl_mean") * F.log1p(F.abs("ttl_mean"))
+    mean, rows = train.agg(F.avg(logs), F.count("*")).first()
+    fitted = warehouse.read(spark, GOLD_PREPARATION).filter("feature = 'ttl_mean'").first()
+    assert (fitted.center, fitted.rows) == (pytest.approx(mean, rel=1e-9), rows)
+
+
+def test_scores_are_in_the_file_the_last_line_names_and_in_the_table(chain, spark):
+    home, told = chain
+    scores = json.loads(Path(told["retrain"]["outputs"]["scores"]).read_text())
+    tree = next(e for e in scores["scores"] if (e["task"], e["split"], e["scope"]) == ("attack", "test", "all"))
+    assert tree["detector"] == "decision_tree" and tree["features"] == "leak_free"
+    assert tree["rows"] == told["train_detector"]["rows"]["test"]
+    rows = Warehouse(home / "warehouse", "delta").read(spark, GOLD_SCORES).filter(F.col("run") == scores["run"]["id"])
+    found = rows.filter("task = 'attack' and split = 'test' and scope = 'all' and class_name is null and metric = 'f1_macro'").first()
+    assert found.value == tree["f1_macro"]
+
+
+def test_every_result_says_that_its_data_is_synthetic(chain):
+    outputs = chain[1]["retrain"]["outputs"]
+    assert json.loads(Path(outputs["scores"]).read_text())["data"]["note"].startswith("synthetic demo data")
+    assert "synthetic demo data" in Path(outputs["report"]).read_text()
+
+
+def test_judging_the_same_models_twice_gives_the_same_scores(chain, submit, profile):
+    home, told = chain
+    settings = (*SMALL, f"output.folder={home.parent}", f"evaluate.run={told['train_detector']['run']}")
+    again = submit("evaluate_detector", *settings, profile=profile)
+    first, second = (
+        [{k: v for k, v in e.items() if k != "score_seconds"} for e in json.loads(Path(o["outputs"]["scores"]).read_text())["scores"]]
+        for o in (told["evaluate_detector"], again.told)
+    )
+    assert first == second
+
+
+def test_the_retrained_model_is_served_and_scores_new_flows(chain, spark):
+    home, told = chain
+    assert told["retrain"]["gate"]["promote"] is True
+    assert json.loads((home / "served.json").read_text())["run"] == told["retrain"]["run"] == told["score_flows"]["run"]
+    alerts = Warehouse(home / "warehouse", "delta").read(spark, GOLD_ALERTS)
+    assert told["score_flows"]["rows"]["alerts"] == alerts.filter("is_alert").count() > 5000
+    assert {r.model for r in alerts.select("model").distinct().collect()} == {f"{told['retrain']['run']}/decision_tree-attack-leak_free"}
+    assert alerts.filter("probability <= 0 or probability > 1").count() == 0
