@@ -50,7 +50,7 @@ def judge(spark: SparkSession, config: Config, models: list[SavedModel], into: R
     flows = warehouse.read(spark, GOLD_FEATURES)
     verdicts = [verdict_on(spark, config, model) for model in models]
     log().info("describing attacks and devices")
-    content = {
+    content: dict[str, Any] = {
         "run": describe_run(into, config, versions(spark)),
         "data": describe_data(flows, config.data, warehouse.versions(spark)),
         "scores": [entry for verdict in verdicts for entry in verdict.scores],

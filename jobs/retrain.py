@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pyspark.sql import SparkSession
 
 from iomt_ids.evaluate.compare import comparison_table
-from iomt_ids.evaluate.gate import best_model, decide, test_score
+from iomt_ids.evaluate.gate import best_model, decide, score_on_test
 from iomt_ids.runtime.config import Config
 from iomt_ids.runtime.job import Outcome, job_main
 from iomt_ids.runtime.log import log
@@ -31,11 +31,11 @@ def run(spark: SparkSession, config: Config) -> Outcome:
     chosen = best_model(content["scores"], task=config.serve.task, features=config.features.set)
     rival = evaluate_detector.verdict_on(spark, config, served).scores if served else []
     decision = decide(
-        test_score(content["scores"], chosen), test_score(rival, served and served.name),
+        score_on_test(content["scores"], chosen), score_on_test(rival, served.name if served else None),
         has_served=served is not None, tolerance=config.serve.tolerance,
     )
     log().info("%s: %s", chosen, decision.reason)
-    gate = {"candidate": chosen, "served": served and f"{served.run}/{served.name}", **decision.as_dict()}
+    gate = {"candidate": chosen, "served": f"{served.run}/{served.name}" if served else None, **decision.as_dict()}
     into.finish({**content["run"], "rows": read.rows, "gate": gate})
     if decision.promote and chosen:
         serve(config.home, into, chosen)

@@ -45,7 +45,7 @@ def best_model(scores: Sequence[dict[str, Any]], *, task: str, features: str) ->
     return max(rivals, key=lambda entry: entry["f1_macro"])["model"] if rivals else None
 
 
-def test_score(scores: Sequence[dict[str, Any]], model: str | None) -> float | None:
+def score_on_test(scores: Sequence[dict[str, Any]], model: str | None) -> float | None:
     """A model's macro-F1 on all test rows; None if it has none."""
     for entry in scores:
         if (entry["model"], entry["split"], entry["scope"]) == (model, "test", "all"):

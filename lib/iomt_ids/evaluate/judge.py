@@ -90,9 +90,17 @@ def describe_flows(flows: DataFrame, verdicts: Sequence[Verdict]) -> dict[str, A
 class NamedData(Protocol):
     """What the configuration says of the data."""
 
-    name: str
-    raw: str
-    is_demo: bool
+    @property
+    def name(self) -> str:
+        """A short name of the data."""
+
+    @property
+    def raw(self) -> str:
+        """Where its files are."""
+
+    @property
+    def is_demo(self) -> bool:
+        """Whether it is synthetic."""
 
 
 def describe_data(flows: DataFrame, data: NamedData, tables: dict[str, int | None]) -> dict[str, Any]:

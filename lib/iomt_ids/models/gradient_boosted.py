@@ -37,10 +37,9 @@ class Params:
 class FittedBoosting:
     """One boosted model a class, or one for two classes; see `models.detector.FittedDetector`."""
 
-    curves: list[dict[str, float]] = []
-
     def __init__(self, models: list[GBTClassificationModel], problem: Problem) -> None:
         self.models = models
+        self.curves: list[dict[str, float]] = []
         self.problem = problem
         shares = np.mean([m.featureImportances.toArray() for m in models], axis=0)
         self.importances = dict(zip(problem.features, map(float, shares / max(shares.sum(), 1e-300)), strict=True))

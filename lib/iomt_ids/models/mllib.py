@@ -12,7 +12,9 @@ from iomt_ids.contract.problem import Problem
 from iomt_ids.models.vectors import CLASS, VECTOR, as_array, training_rows, with_vector, with_verdict
 
 _OUTPUTS = ("rawPrediction", "_probability", "_prediction")
-COLUMNS = {"featuresCol": VECTOR, "labelCol": CLASS, "probabilityCol": "_probability", "predictionCol": "_prediction"}
+COLUMNS: dict[str, Any] = {
+    "featuresCol": VECTOR, "labelCol": CLASS, "probabilityCol": "_probability", "predictionCol": "_prediction",
+}
 
 
 class FittedMllib:

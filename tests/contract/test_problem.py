@@ -1,0 +1,39 @@
+"""What a saved model says it was asked to learn."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from iomt_ids.contract import attacks
+from iomt_ids.contract.attacks import TASKS, class_names
+from iomt_ids.contract.errors import ContractError
+from iomt_ids.contract.problem import Problem, Scaling
+
+
+def problem(**changed: object) -> Problem:
+    """A problem of two features; a test names only what it is about."""
+    values = {
+        "task": "attack", "features": ("ttl_mean", "flow_rate_per_s"), "feature_set": "leak_free", "labels": (0, 3, 20),
+        "scaling": (Scaling("ttl_mean", 0.1, 2.0), Scaling("flow_rate_per_s", 1 / 3, 1e-300)),
+    }
+    return Problem(**{**values, **changed})
+
+
+def test_a_problem_survives_json_exactly() -> None:
+    assert Problem.from_dict(json.loads(json.dumps(problem().as_dict()))) == problem()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_problem_has_every_class_of_its_task(task: str) -> None:
+    assert problem(task=task).n_classes == len(class_names(task))
+    assert problem(task=task).label_column == f"{task}_id"
+
+
+def test_a_model_of_another_taxonomy_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    saved = problem().as_dict()
+    monkeypatch.setattr(attacks, "CATEGORIES", ("Benign", "Other"))
+    said = f"trained with taxonomy {saved['taxonomy']}, this code has .*; train it again"
+    with pytest.raises(ContractError, match=said):
+        Problem.from_dict(saved)
