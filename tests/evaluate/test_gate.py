@@ -1,6 +1,6 @@
 import pytest
 
-from iomt_ids.evaluate.gate import best_model, decide, test_score as score_on_test
+from iomt_ids.evaluate.gate import best_model, decide, score_on_test
 
 
 def entry(model, f1, *, split="validation", task="attack", features="leak_free", scope="all"):
@@ -30,7 +30,8 @@ def test_a_model_without_test_rows_is_not_served_even_if_it_is_the_first():
 def test_the_winner_is_chosen_by_validation_and_not_by_test():
     scores = [
         entry("tree", 0.7), entry("forest", 0.9), entry("net", 0.8),
-        entry("forest", 0.2, split="test"), entry("net", 0.99, split="test"), entry("net", 0.97, split="validation", scope="bluetooth"),
+        entry("forest", 0.2, split="test"), entry("net", 0.99, split="test"),
+        entry("net", 0.97, scope="bluetooth"),
     ]
     assert best_model(scores, task="attack", features="leak_free") == "forest"
 

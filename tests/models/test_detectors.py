@@ -20,7 +20,8 @@ def fit(spark, tmp_path_factory):
     """Fit a detector with its own defaults on three classes far apart; the same fit is made once."""
     folder = tmp_path_factory.mktemp("gold")
     for split, seed in (("train", 1), ("validation", 2)):
-        gold(spark, CLASSES, split=split, seed=seed, rows=120).write.partitionBy("split", "category").mode("append").parquet(str(folder))
+        made = gold(spark, CLASSES, split=split, seed=seed, rows=120)
+        made.write.partitionBy("split", "category").mode("append").parquet(str(folder))
     rows = spark.read.parquet(str(folder))
 
     @cache
@@ -88,7 +89,8 @@ def test_importances_are_shares_of_its_features(fit, name):
 
 
 def test_a_detector_that_does_not_exist_is_refused_with_the_nearest_that_does():
-    with pytest.raises(ConfigError, match=r"'randm_forest'; did you mean 'random_forest'(.|\n)*'densenet'; did you mean 'dense_net'"):
+    wanted = r"'randm_forest'; did you mean 'random_forest'(.|\n)*'densenet'; did you mean 'dense_net'"
+    with pytest.raises(ConfigError, match=wanted):
         assignments({"randm_forest": ["attack"]}, "leak_free", {}, ["densenet"])
 
 

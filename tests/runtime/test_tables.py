@@ -47,8 +47,9 @@ def test_a_partition_is_replaced_and_the_others_stay(spark, warehouse):
 
 def test_rows_that_lack_a_column_are_refused_and_the_table_stays(spark, warehouse):
     warehouse.overwrite(bronze(spark, {}), BRONZE_FLOWS)
-    with pytest.raises(ContractError, match=r"into bronze.flows: column 'ttl_mean' is string, wanted double; column 'weight' is missing"):
-        warehouse.overwrite(bronze(spark, {}, {}).drop("weight").withColumn("ttl_mean", F.lit("1")), BRONZE_FLOWS)
+    wrong = bronze(spark, {}, {}).drop("weight").withColumn("ttl_mean", F.lit("1"))
+    with pytest.raises(ContractError, match=r"flows: column 'ttl_mean' is string, wanted double; column 'weight' is missing"):
+        warehouse.overwrite(wrong, BRONZE_FLOWS)
     assert warehouse.read(spark, BRONZE_FLOWS).count() == 1
 
 

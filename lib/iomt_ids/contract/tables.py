@@ -103,7 +103,7 @@ class Table:
 BRONZE_FLOWS = Table("bronze.flows", BRONZE, ("split", "category"), "every readable row of the source files, as it was read")
 BRONZE_REJECTS = Table("bronze.rejects", REJECTS, (), "every row that could not be read, with the reason and its raw text")
 SILVER_FLOWS = Table("silver.flows", SILVER, ("split", "category"), "typed, labelled rows, with validation split off train")
-GOLD_FEATURES = Table("gold.features", FEATURES, ("split", "category"), "the rows that detectors learn from and are scored on, in a repeatable order")
+GOLD_FEATURES = Table("gold.features", FEATURES, ("split", "category"), "the rows that detectors learn from and are scored on")
 GOLD_PREPARATION = Table("gold.preparation", PREPARATION, (), "centre and scale of each feature, fitted on the train split only")
 GOLD_SCORES = Table("gold.scores", SCORES, ("run",), "every metric of every run")
 GOLD_ALERTS = Table("gold.alerts", ALERTS, (), "the served model's verdict on each row")

@@ -202,7 +202,7 @@ def write_text(path: Path, text: str) -> None:
         handle.write(text)
         handle.flush()
         os.fsync(handle.fileno())
-    os.replace(fresh, path)
+    fresh.replace(path)
 
 
 def _open_run(folder: Path) -> Run:

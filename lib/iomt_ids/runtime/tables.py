@@ -110,9 +110,7 @@ class Warehouse:
         if where and self.exists(table):
             writer = writer.option("replaceWhere", " AND ".join(f"{k} = '{v}'" for k, v in where.items()))
         writer.save(self.path(table).resolve().as_uri())
-        version = self.version(rows.sparkSession, table)
-        assert version is not None  # the write above made one
-        return version
+        return int(self._history(rows.sparkSession, table)["version"])
 
     def _overwrite_parquet(self, rows: DataFrame, table: Table, where: dict[str, str] | None) -> None:
         target = self.path(table)
