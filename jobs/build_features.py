@@ -47,7 +47,7 @@ def run(spark: SparkSession, config: Config) -> Outcome:
     rows_in, all_rows = flows.count(), silver.count()
     log().info("building features of %d rows, release %s; %d rows are of another", rows_in, release, all_rows - rows_in)
     before = warehouse.version(spark, GOLD_FEATURES)
-    warehouse.overwrite(flows.transform(order_flows, rows=rows_in, partitions=config.train.partitions), GOLD_FEATURES)
+    warehouse.overwrite(flows.transform(order_flows, rows=rows_in), GOLD_FEATURES)
     rows_out = warehouse.rows_written(spark, GOLD_FEATURES)
     if rows_in != rows_out:
         warehouse.restore(spark, GOLD_FEATURES, before)

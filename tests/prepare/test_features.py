@@ -15,7 +15,7 @@ def test_the_same_rows_are_written_in_the_same_order_however_they_came(spark, tm
     flows = gold(spark, ["Benign", "DoS-TCP"], rows=50)
     orders = []
     for name, shuffled in {"one": flows.coalesce(1), "many": flows.orderBy(F.desc("flow_id")).repartition(7)}.items():
-        ordered = shuffled.transform(order_flows, rows=100, partitions=3)
+        ordered = shuffled.transform(order_flows, rows=100)
         ordered.write.partitionBy("split", "category").parquet(str(tmp_path / name))
         files = sorted((tmp_path / name).rglob("*.parquet"), key=lambda f: f.parent.name)
         orders.append([[r.flow_id for r in spark.read.parquet(str(f)).collect()] for f in files])

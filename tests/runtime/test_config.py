@@ -43,10 +43,10 @@ def test_every_key_of_the_base_says_why() -> None:
 
 
 def test_a_place_overrides_the_base_and_an_assignment_overrides_both(place: Path) -> None:
-    place.write_text("seed: 8\ntrain:\n  partitions: 9\n")
+    place.write_text("seed: 8\nsplit:\n  salt: ward\n")
     assert load_config(place).seed == 8
-    config = load_config(place, ["train.partitions=3", "data.raw=/data/x=y"])
-    assert (config.seed, config.train.partitions, config.data.raw) == (8, 3, "/data/x=y")
+    config = load_config(place, ["split.salt=night", "data.raw=/data/x=y"])
+    assert (config.seed, config.split.salt, config.data.raw) == (8, "night", "/data/x=y")
     assert config.evaluate == load_config(_CONF / "local.yaml").evaluate
 
 
@@ -80,10 +80,10 @@ def test_everything_unknown_is_said_at_once(place: Path) -> None:
 
 
 def test_every_wrong_type_is_said_at_once(place: Path) -> None:
-    message = _refusal(place, "seed=seven", "data.demo_rows=1.5", "train.partitions=true", "output=delta",
+    message = _refusal(place, "seed=seven", "data.demo_rows=1.5", "evaluate.bootstrap=true", "output=delta",
                        "train.detectors={random_forest: attack}", "data.raw=5")
     for said in ("6 problems", "'seed' wants int, not 'seven'", "'data.demo_rows' wants int, not 1.5",
-                 "'train.partitions' wants int, not True", "'output' wants keys and values, not 'delta'",
+                 "'evaluate.bootstrap' wants int, not True", "'output' wants keys and values, not 'delta'",
                  "'train.detectors.random_forest' wants list, not 'attack'", "'data.raw' wants str, not 5"):
         assert said in message
 
@@ -91,7 +91,7 @@ def test_every_wrong_type_is_said_at_once(place: Path) -> None:
 def test_every_impossible_value_is_said_at_once(place: Path) -> None:
     wrong = {
         "output.format": "orc", "split.validation_fraction": 0.5, "features.set": "some", "features.release": "v3",
-        "serve.task": "attacks", "ingest.block_bytes": 1, "data.demo_rows": 1, "train.partitions": 0,
+        "serve.task": "attacks", "ingest.block_bytes": 1, "data.demo_rows": 1,
         "evaluate.bootstrap": 1, "serve.tolerance": -0.1, "train.compare_all_features": "{random_forest: [atack]}",
     }
     message = _refusal(place, *[f"{key}={value}" for key, value in wrong.items()])
@@ -130,5 +130,5 @@ def test_tables_of_two_folders_with_the_same_name_do_not_share_a_home(place: Pat
 def test_a_resolved_configuration_is_plain_values(place: Path) -> None:
     config = load_config(place, ["models={random_forest: {trees: 3}}"])
     assert json.loads(json.dumps(config.as_dict()))["models"] == {"random_forest": {"trees": 3}}
-    assert config.with_values(train={"partitions": 2}).train.partitions == 2
-    assert config.train.partitions == 4
+    assert config.with_values(split={"salt": "b"}).split.salt == "b"
+    assert config.split.salt == "iomt_ids"

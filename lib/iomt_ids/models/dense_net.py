@@ -58,7 +58,7 @@ class Params:
     batch_rows: int = 256
     steps: int = 3000
     epochs_at_least: int = 2
-    epochs_at_most: int = 40
+    epochs_at_most: int = 30
     patience: int = 10
     learning_rate: float = 0.002
     warm_up: float = 0.05

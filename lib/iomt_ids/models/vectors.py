@@ -12,6 +12,9 @@ from iomt_ids.contract.problem import Problem
 
 VECTOR = "_vector"
 CLASS = "_class"
+# Rows of one task of a fit. MLlib samples rows by task, so a forest depends on this number and on the
+# order of rows inside a task; with both fixed it depends on nothing else of the cluster.
+_ROWS_PER_TASK = 50_000
 
 
 def with_vector(flows: DataFrame, problem: Problem, *, scaled: bool) -> DataFrame:
@@ -30,8 +33,9 @@ def training_rows(flows: DataFrame, problem: Problem, *, scaled: bool) -> DataFr
     """Vectors and dense class indices, kept in memory for the many passes of a fit; unpersist after it."""
     labels = F.array(*[F.lit(label) for label in problem.labels])
     index = (F.array_position(labels, F.col(problem.label_column)) - 1).cast("double")
-    rows = with_vector(flows, problem, scaled=scaled).select(VECTOR, index.alias(CLASS))
-    return rows.persist(StorageLevel.MEMORY_AND_DISK)
+    rows = with_vector(flows, problem, scaled=scaled).select(VECTOR, index.alias(CLASS), "flow_id")
+    tasks = max(2, -(-flows.count() // _ROWS_PER_TASK))
+    return rows.repartition(tasks, "flow_id").sortWithinPartitions("flow_id").persist(StorageLevel.MEMORY_AND_DISK)
 
 
 def with_verdict(scored: DataFrame, problem: Problem, probabilities: Column, drop: tuple[str, ...]) -> DataFrame:

@@ -19,14 +19,14 @@ _DIGITS = 12
 
 
 @step(takes=SILVER, gives=FEATURES)
-def order_flows(flows: DataFrame, *, rows: int, partitions: int) -> DataFrame:
+def order_flows(flows: DataFrame, *, rows: int) -> DataFrame:
     """Put the same rows into the same files in the same order, however they came.
 
     A partition of the table gets one file per million rows, so networks and forests see an order
     that depends neither on the number of executors nor on who finished first.
     """
     bucket = F.pmod(F.col("flow_id"), F.lit(max(1, rows // _ROWS_PER_FILE)))
-    return flows.repartition(partitions, "split", "category", bucket).sortWithinPartitions("split", "category", "flow_id")
+    return flows.repartition("split", "category", bucket).sortWithinPartitions("split", "category", "flow_id")
 
 
 def signed_log(value: Column) -> Column:

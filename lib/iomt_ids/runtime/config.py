@@ -83,7 +83,6 @@ class TrainConfig:
 
     detectors: dict[str, list[str]]
     compare_all_features: dict[str, list[str]]
-    partitions: int
 
 
 @dataclass(frozen=True)
@@ -318,7 +317,6 @@ def _impossible_values(config: Config) -> list[str]:
         (config.serve.task in TASKS, f"serve.task is {config.serve.task!r}: one of {', '.join(TASKS)}"),
         (config.ingest.block_bytes >= 4096, "ingest.block_bytes must be at least 4096"),
         (config.data.demo_rows >= 10_000, "data.demo_rows must be at least 10000"),
-        (config.train.partitions >= 1, "train.partitions must be at least 1"),
         (config.evaluate.bootstrap >= 100, "evaluate.bootstrap must be at least 100"),
         (config.serve.tolerance >= 0, "serve.tolerance must not be negative"),
     ]

@@ -1,0 +1,91 @@
+"""What is asked of every rank, and what a rank answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Work:
+    """One function that every rank runs.
+
+    Attributes
+    ----------
+    function : str
+        ``package.module:name``, called as ``name(job, ranks) -> (facts, payload)`` with a `Communicator`.
+    job : dict
+        What JSON can say; the same for every rank.
+    """
+
+    function: str
+    job: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RankResult:
+    """What became of one rank.
+
+    Attributes
+    ----------
+    rank : int
+        ``0 <= rank < size``.
+    host : str
+        Where it ran.
+    executor : str
+        Address of the executor it ran beside.
+    seconds : float
+        Wall clock from start to end of its process.
+    facts : dict
+        What the function returned; plain values.
+    payload : bytes
+        What the function returned; usually empty except for rank 0.
+    error : str
+        Why it has no result, in one line; empty if it has one.
+    last_lines : str
+        The end of what it wrote to stderr, if it failed.
+        Whether the others were stopped because of it.
+    """
+
+    rank: int
+    host: str
+    executor: str
+    seconds: float
+    facts: dict[str, Any] = field(default_factory=dict)
+    payload: bytes = b""
+    error: str = ""
+    last_lines: str = ""
+
+
+class Communicator(Protocol):
+    """How a rank reaches the others. Every rank calls the same methods in the same order."""
+
+    rank: int
+    size: int
+
+    def mean_gradient(self, flat: Any) -> Any:
+        """The mean over ranks of one flat tensor; may be called inside a `tf.function`."""
+
+    def sum(self, values: Any) -> Any:
+        """The sum over ranks of an array of double, on every rank."""
+
+    def broadcast(self, variables: list[Any]) -> None:
+        """Give every rank the variables of rank 0."""
+
+
+class Alone:
+    """The only rank there is: nothing to reduce."""
+
+    rank = 0
+    size = 1
+
+    def mean_gradient(self, flat: Any) -> Any:
+        """The tensor itself."""
+        return flat
+
+    def sum(self, values: Any) -> Any:
+        """The values themselves."""
+        return values
+
+    def broadcast(self, variables: list[Any]) -> None:
+        """Nothing to do."""
