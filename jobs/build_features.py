@@ -5,7 +5,6 @@
 """
 
 import sys
-from collections.abc import Sequence
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -38,7 +37,7 @@ def release_of(flows: DataFrame, wanted: str) -> str:
 
 def run(spark: SparkSession, config: Config) -> Outcome:
     """Order the rows and fit centre and scale of every feature on the train split."""
-    warehouse = Warehouse(config.home / "warehouse", config.output.format)
+    warehouse = Warehouse.of(config)
     silver = warehouse.read(spark, SILVER_FLOWS)
     release = release_of(silver, config.features.release)
     flows = silver.filter(F.col("release") == release)
@@ -60,7 +59,7 @@ def run(spark: SparkSession, config: Config) -> Outcome:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the job from the command line."""
     return job_main("build_features", run, argv)
 

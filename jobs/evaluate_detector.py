@@ -2,13 +2,10 @@
 
     spark-submit --properties-file conf/spark/local.conf --py-files dist/iomt_ids.zip \\
         jobs/evaluate_detector.py --config conf/local.yaml --set data.raw=DIR2 --set evaluate.run=out/demo
-
-The tables of a folder that the models were not trained on are made first.
 """
 
 import sys
 import time
-from collections.abc import Sequence
 from typing import Any
 
 from pyspark.sql import SparkSession
@@ -16,7 +13,7 @@ from pyspark.sql import functions as F
 
 from iomt_ids.contract.tables import GOLD_FEATURES, GOLD_SCORES
 from iomt_ids.evaluate.compare import comparison_table
-from iomt_ids.evaluate.judge import Verdict, describe_data, describe_flows, judge_model, scores_table
+from iomt_ids.evaluate.judge import Verdict, describe_verdicts, judge_model, scores_table
 from iomt_ids.evaluate.report import render_report
 from iomt_ids.models import detectors
 from iomt_ids.prepare.features import require_complete
@@ -34,8 +31,7 @@ def verdict_on(spark: SparkSession, config: Config, model: SavedModel) -> Verdic
     """A model's scores on the rows that no model has learnt from."""
     log().info("scoring %s", model.name)
     start = time.monotonic()
-    flows = Warehouse(config.home / "warehouse", config.output.format).read(spark, GOLD_FEATURES)
-    unseen = flows.filter(F.col("split") != "train")
+    unseen = Warehouse.of(config).read(spark, GOLD_FEATURES).filter(F.col("split") != "train")
     # build_features has looked at every row; one tells whether they are of the model's release.
     require_complete(unseen.limit(1), model.problem.features)
     scored = detectors()[model.detector].load(spark, model.folder, model.problem).transform(unseen)
@@ -46,16 +42,14 @@ def verdict_on(spark: SparkSession, config: Config, model: SavedModel) -> Verdic
 
 def judge(spark: SparkSession, config: Config, models: list[SavedModel], into: Run) -> dict[str, Any]:
     """Score models and write what there is to say of them; returns the content of `scores.json`."""
-    warehouse = Warehouse(config.home / "warehouse", config.output.format)
+    warehouse = Warehouse.of(config)
     flows = warehouse.read(spark, GOLD_FEATURES)
     verdicts = [verdict_on(spark, config, model) for model in models]
     log().info("describing attacks and devices")
-    content: dict[str, Any] = {
+    content = {
         "run": describe_run(into, config, versions(spark)),
-        "data": describe_data(flows, config.data, warehouse.versions(spark)),
-        "scores": [entry for verdict in verdicts for entry in verdict.scores],
+        **describe_verdicts(verdicts, flows, config.data, warehouse.versions(spark)),
         "models": {model.name: model.facts for model in models},
-        "insight": describe_flows(flows, verdicts),
     }
     into.write("scores.json", content)
     into.write("report.html", render_report(content))
@@ -64,7 +58,7 @@ def judge(spark: SparkSession, config: Config, models: list[SavedModel], into: R
 
 
 def run(spark: SparkSession, config: Config) -> Outcome:
-    """Judge the models of a run on the data, which may be other data than they were trained on."""
+    """Judge the models of a run; the tables of data that they were not trained on are made first."""
     trained = find_run(config.home, config.evaluate.run)
     if trained.folder.resolve().parent.parent != config.home.resolve():
         for job in (ingest_flows, refine_flows, build_features):
@@ -76,7 +70,7 @@ def run(spark: SparkSession, config: Config) -> Outcome:
     return Outcome(rows, into.outputs(), into.id, f"{comparison_table(content)}\nreport: {into.folder / 'report.html'}")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the job from the command line."""
     return job_main("evaluate_detector", run, argv)
 

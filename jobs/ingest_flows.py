@@ -5,7 +5,6 @@
 """
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from pyspark.sql import SparkSession
@@ -46,7 +45,7 @@ def run(spark: SparkSession, config: Config) -> Outcome:
     blocks = number_blocks(spark, cut_blocks(files, config.ingest.block_bytes), task_slots(spark))
     rows_in = sum(b.lines for b in blocks)
     log().info("reading %d rows of %d files", rows_in, len(files))
-    warehouse = Warehouse(config.home / "warehouse", config.output.format)
+    warehouse = Warehouse.of(config)
     before = {table: warehouse.version(spark, table) for table in (BRONZE_FLOWS, BRONZE_REJECTS)}
     try:
         warehouse.overwrite(read_flows(spark, blocks, task_slots(spark)), BRONZE_FLOWS)
@@ -66,7 +65,7 @@ def run(spark: SparkSession, config: Config) -> Outcome:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the job from the command line."""
     return job_main("ingest_flows", run, argv)
 

@@ -5,7 +5,6 @@
 """
 
 import sys
-from collections.abc import Sequence
 
 from pyspark.sql import SparkSession
 
@@ -22,7 +21,7 @@ from iomt_ids.runtime.tables import Warehouse
 
 def run(spark: SparkSession, config: Config) -> Outcome:
     """Label, flag and split every row; none is lost."""
-    warehouse = Warehouse(config.home / "warehouse", config.output.format)
+    warehouse = Warehouse.of(config)
     flows = warehouse.read(spark, BRONZE_FLOWS)
     log().info("refining flows")
     refined = (
@@ -42,7 +41,7 @@ def run(spark: SparkSession, config: Config) -> Outcome:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the job from the command line."""
     return job_main("refine_flows", run, argv)
 

@@ -5,7 +5,6 @@
 """
 
 import sys
-from collections.abc import Sequence
 
 from pyspark.sql import SparkSession
 
@@ -45,7 +44,7 @@ def run(spark: SparkSession, config: Config) -> Outcome:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the job from the command line."""
     return job_main("retrain", run, argv)
 

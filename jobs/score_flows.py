@@ -5,7 +5,6 @@
 """
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from pyspark.sql import SparkSession
@@ -30,7 +29,7 @@ def run(spark: SparkSession, config: Config) -> Outcome:
     served = served_model(Path(config.serve.home) if config.serve.home else config.home)
     detector = detectors()[served.detector].load(spark, served.folder, served.problem)
     read = ingest_flows.run(spark, config)
-    warehouse = Warehouse(config.home / "warehouse", config.output.format)
+    warehouse = Warehouse.of(config)
     flows = warehouse.read(spark, BRONZE_FLOWS)
     require_complete(flows, served.problem.features)
     identified = flows.withColumn("flow_id", flow_id(F.col("source_file"), F.col("source_line")))
@@ -50,7 +49,7 @@ def run(spark: SparkSession, config: Config) -> Outcome:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the job from the command line."""
     return job_main("score_flows", run, argv)
 

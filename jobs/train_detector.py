@@ -6,7 +6,6 @@
 
 import sys
 import time
-from collections.abc import Sequence
 
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
@@ -29,7 +28,7 @@ def train(spark: SparkSession, config: Config, into: Run) -> dict[str, float]:
     kinds = detectors()
     wanted = assignments(config.train.detectors, config.features.set, config.train.compare_all_features, config.models)
     params = {name: detector_params(name, kinds[name].params, config) for name, _, _ in wanted}
-    warehouse = Warehouse(config.home / "warehouse", config.output.format)
+    warehouse = Warehouse.of(config)
     flows, preparation = warehouse.read(spark, GOLD_FEATURES), warehouse.read(spark, GOLD_PREPARATION)
     learnt_from, validation = (flows.filter(F.col("split") == split) for split in ("train", "validation"))
     seconds = {}
@@ -54,11 +53,11 @@ def run(spark: SparkSession, config: Config) -> Outcome:
     into = start_run(config.home, "train_detector")
     seconds = train(spark, config, into)
     into.finish(describe_run(into, config, versions(spark)))
-    rows = Warehouse(config.home / "warehouse", config.output.format).read(spark, GOLD_FEATURES).groupBy("split").count()
+    rows = Warehouse.of(config).read(spark, GOLD_FEATURES).groupBy("split").count()
     return Outcome(dict(rows.collect()), into.outputs(), into.id, facts={"train_seconds": seconds})
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the job from the command line."""
     return job_main("train_detector", run, argv)
 

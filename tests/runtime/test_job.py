@@ -52,7 +52,8 @@ def test_an_error_we_did_not_foresee_is_raised(tmp_path):
 
 
 def test_a_typo_in_the_configuration_is_status_2_before_anything_starts(tmp_path, capsys):
-    assert job_main("retrain", lambda spark, config: pytest.fail("ran"), arguments(tmp_path, "--set", "evaluate.bootstraps=200")) == 2
+    typo = arguments(tmp_path, "--set", "evaluate.bootstraps=200")
+    assert job_main("retrain", lambda spark, config: pytest.fail("ran"), typo) == 2
     assert "unknown configuration key 'evaluate.bootstraps'; did you mean 'evaluate.bootstrap'?" in capsys.readouterr().err
 
 

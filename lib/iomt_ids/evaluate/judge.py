@@ -71,6 +71,27 @@ def judge_model(
     return Verdict(model, counts, entries)
 
 
+def describe_verdicts(
+    verdicts: Sequence[Verdict], flows: DataFrame, data: NamedData, tables: dict[str, int | None]
+) -> dict[str, Any]:
+    """The parts ``data``, ``scores`` and ``insight`` of `scores.json`.
+
+    Parameters
+    ----------
+    flows : DataFrame
+        Rows of `gold.features`, of every split.
+    data : NamedData
+        What the configuration says of the data.
+    tables : dict of str to int or None
+        The version of each table there is.
+    """
+    return {
+        "data": describe_data(flows, data, tables),
+        "scores": [entry for verdict in verdicts for entry in verdict.scores],
+        "insight": describe_flows(flows, verdicts),
+    }
+
+
 def describe_flows(flows: DataFrame, verdicts: Sequence[Verdict]) -> dict[str, Any]:
     """The ``insight`` of `scores.json`: what attacks and devices look like, without columns that leak."""
     first = flows.select("release").first()

@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from iomt_ids.contract.errors import ConfigError
 from iomt_ids.contract.tables import TABLES, Table
 from iomt_ids.contract.transform import require_schema
+from iomt_ids.runtime.config import Config
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,11 @@ class Warehouse:
 
     root: Path
     format: str
+
+    @classmethod
+    def of(cls, config: Config) -> Warehouse:
+        """The tables of the configured data."""
+        return cls(config.home / "warehouse", config.output.format)
 
     def path(self, table: Table) -> Path:
         """The folder of a table."""
