@@ -6,6 +6,8 @@ Nothing is imported before it is needed: ``iomt-ids --help`` answers without Spa
 from __future__ import annotations
 
 import argparse
+import fcntl
+import os
 import re
 import shlex
 import signal
@@ -145,6 +147,8 @@ def _submit(options: argparse.Namespace) -> int:
 
 
 def _run(command: Sequence[str]) -> int:
+    # Spark and the job write to the same stderr: a file must be appended to by both, or they write over each other.
+    fcntl.fcntl(2, fcntl.F_SETFL, fcntl.fcntl(2, fcntl.F_GETFL) | os.O_APPEND)
     child = subprocess.Popen(command)
 
     def pass_on(number: int, frame: FrameType | None) -> None:
@@ -262,7 +266,7 @@ def _add_submit(submit: argparse.ArgumentParser) -> None:
 def _add_demo(demo: argparse.ArgumentParser) -> None:
     demo.add_argument("folder", metavar="DIR", type=Path)
     size = demo.add_mutually_exclusive_group()
-    size.add_argument("--rows", type=int, default=24_000, help="rows of all files together (default 24000)")
+    size.add_argument("--rows", type=int, default=20_000, help="rows of all files together (default 20000)")
     size.add_argument("--bytes", type=size_in_bytes, metavar="SIZE", help="instead of rows, e.g. 300MB or 1GB")
     demo.add_argument("--seed", type=int, default=7, help="the same seed, the same bytes (default 7)")
     demo.add_argument("--release", choices=("v1", "v2"), default="v1", help="45 columns or 39 (default v1)")
