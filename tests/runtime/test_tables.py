@@ -9,7 +9,7 @@ from tests.builders import bronze
 
 @pytest.fixture(params=["delta", "parquet"])
 def warehouse(request, tmp_path):
-    return Warehouse(tmp_path / "warehouse", request.param)
+    return Warehouse(tmp_path / "ward 7, 50%20 full" / "warehouse", request.param)
 
 
 def test_a_table_is_read_as_it_was_written_with_every_double_to_the_last_bit(spark, warehouse):
@@ -67,7 +67,7 @@ def test_a_table_that_is_not_there_is_named_with_its_place(spark, warehouse):
 
 
 def test_a_delta_table_travels_back_and_can_be_restored(spark, tmp_path):
-    warehouse = Warehouse(tmp_path, "delta")
+    warehouse = Warehouse(tmp_path / "ward 7, 50%20 full", "delta")
     first = warehouse.overwrite(bronze(spark, {}), BRONZE_FLOWS)
     warehouse.overwrite(bronze(spark, {}, {}), BRONZE_FLOWS)
     assert warehouse.read(spark, BRONZE_FLOWS, version=first).count() == 1

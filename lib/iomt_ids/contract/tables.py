@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from pyspark.sql import types as T
 
@@ -111,3 +112,16 @@ GOLD_ALERTS = Table("gold.alerts", ALERTS, (), "the served model's verdict on ea
 TABLES: tuple[Table, ...] = (
     BRONZE_FLOWS, BRONZE_REJECTS, SILVER_FLOWS, GOLD_FEATURES, GOLD_PREPARATION, GOLD_SCORES, GOLD_ALERTS,
 )
+
+
+def spark_path(folder: Path) -> str:
+    """A local folder as Spark wants it named.
+
+    Not ``Path.as_uri``: Spark takes the text as it stands, so that an escaped blank would become the name of another folder.
+
+    Examples
+    --------
+    >>> spark_path(Path("/srv/ward 7/out"))
+    'file:///srv/ward 7/out'
+    """
+    return f"file://{folder.absolute()}"

@@ -20,6 +20,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from iomt_ids.contract.errors import ContractError, LaunchError
+from iomt_ids.contract.tables import spark_path
 
 _BATCH_ROWS = 65_536
 # Everything between the files and the rows of a table whose rows are those files'.
@@ -105,7 +106,7 @@ def parquet_files(flows: DataFrame, columns: Sequence[str]) -> Iterator[list[str
         return
     folder = Path(tempfile.mkdtemp(prefix="iomt-ids-shards-"))
     try:
-        wanted.write.mode("overwrite").parquet(folder.resolve().as_uri())
+        wanted.write.mode("overwrite").parquet(spark_path(folder))
         yield sorted(p.as_posix() for p in folder.glob("part-*.parquet"))
     finally:
         shutil.rmtree(folder, ignore_errors=True)

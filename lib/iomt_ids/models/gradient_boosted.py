@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 
 from iomt_ids.contract.errors import ContractError
 from iomt_ids.contract.problem import Problem
+from iomt_ids.contract.tables import spark_path
 from iomt_ids.models.detector import Detector
 from iomt_ids.models.vectors import CLASS, VECTOR, as_array, training_rows, with_vector, with_verdict
 
@@ -65,7 +66,7 @@ class FittedBoosting:
     def save(self, folder: Path) -> None:
         """Write each model in MLlib's own layout, ``0``, ``1`` and so on; stock Spark reads them."""
         for index, model in enumerate(self.models):
-            model.write().overwrite().save((folder / str(index)).resolve().as_uri())
+            model.write().overwrite().save(spark_path(folder / str(index)))
 
 
 def fit(
@@ -100,7 +101,7 @@ def load(spark: SparkSession, folder: Path, problem: Problem) -> FittedBoosting:
     """Read what `FittedBoosting.save` wrote."""
     count = 1 if len(problem.labels) == 2 else len(problem.labels)
     return FittedBoosting(
-        [GBTClassificationModel.load((folder / str(index)).resolve().as_uri()) for index in range(count)], problem
+        [GBTClassificationModel.load(spark_path(folder / str(index))) for index in range(count)], problem
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 
 from iomt_ids.contract.problem import Problem
+from iomt_ids.contract.tables import spark_path
 from iomt_ids.models.vectors import CLASS, VECTOR, as_array, training_rows, with_vector, with_verdict
 
 _OUTPUTS = ("rawPrediction", "_probability", "_prediction")
@@ -35,7 +36,7 @@ class FittedMllib:
 
     def save(self, folder: Path) -> None:
         """Write MLlib's own layout below the folder; stock Spark reads it."""
-        self.model.write().overwrite().save((folder / "mllib").resolve().as_uri())
+        self.model.write().overwrite().save(spark_path(folder / "mllib"))
 
 
 def fit_mllib(
@@ -62,7 +63,7 @@ def load_mllib(kind: Any, *, scaled: bool) -> Callable[[SparkSession, Path, Prob
     """A `Detector.load` for a class of MLlib models."""
 
     def load(spark: SparkSession, folder: Path, problem: Problem) -> FittedMllib:
-        return FittedMllib(kind.load((folder / "mllib").resolve().as_uri()), problem, scaled=scaled, facts={})
+        return FittedMllib(kind.load(spark_path(folder / "mllib")), problem, scaled=scaled, facts={})
 
     return load
 

@@ -6,10 +6,11 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
 from iomt_ids.contract.errors import ConfigError
-from iomt_ids.contract.tables import TABLES, Table
+from iomt_ids.contract.tables import TABLES, Table, spark_path
 from iomt_ids.contract.transform import require_schema
 from iomt_ids.runtime.config import Config
 
@@ -63,7 +64,7 @@ class Warehouse:
         reader = spark.read.format(self.format)
         if version is not None:
             reader = reader.option("versionAsOf", version)
-        rows = reader.load(self.path(table).resolve().as_uri())
+        rows = reader.load(spark_path(self.path(table)))
         return require_schema(rows, table.schema, f"table {table.name}").select(*table.schema.fieldNames())
 
     def overwrite(self, rows: DataFrame, table: Table, where: dict[str, str] | None = None) -> int | None:
@@ -106,27 +107,27 @@ class Warehouse:
         if version is None:
             shutil.rmtree(self.path(table), ignore_errors=True)
         else:
-            spark.sql(f"RESTORE TABLE delta.`{self.path(table).resolve()}` TO VERSION AS OF {version}")
+            DeltaTable.forPath(spark, spark_path(self.path(table))).restoreToVersion(version)
 
     def _history(self, spark: SparkSession, table: Table) -> dict:
-        return spark.sql(f"DESCRIBE HISTORY delta.`{self.path(table).resolve()}` LIMIT 1").collect()[0].asDict()
+        return DeltaTable.forPath(spark, spark_path(self.path(table))).history(1).collect()[0].asDict()
 
     def _overwrite_delta(self, rows: DataFrame, table: Table, where: dict[str, str] | None) -> int:
         writer = rows.write.format("delta").mode("overwrite").partitionBy(*table.partitions)
         if where and self.exists(table):
             writer = writer.option("replaceWhere", " AND ".join(f"{k} = '{v}'" for k, v in where.items()))
-        writer.save(self.path(table).resolve().as_uri())
+        writer.save(spark_path(self.path(table)))
         return int(self._history(rows.sparkSession, table)["version"])
 
     def _overwrite_parquet(self, rows: DataFrame, table: Table, where: dict[str, str] | None) -> None:
         target = self.path(table)
         if where and target.exists():
             writer = rows.write.mode("overwrite").option("partitionOverwriteMode", "dynamic")
-            writer.partitionBy(*table.partitions).parquet(target.resolve().as_uri())
+            writer.partitionBy(*table.partitions).parquet(spark_path(target))
             return
         # A reader sees the old table or the new one, never half of one.
         fresh, old = target.with_name(f".{target.name}.new"), target.with_name(f".{target.name}.old")
-        rows.write.mode("overwrite").partitionBy(*table.partitions).parquet(fresh.resolve().as_uri())
+        rows.write.mode("overwrite").partitionBy(*table.partitions).parquet(spark_path(fresh))
         shutil.rmtree(old, ignore_errors=True)
         if target.exists():
             target.rename(old)
