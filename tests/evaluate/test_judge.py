@@ -42,10 +42,10 @@ def test_entries_are_json_and_every_number_is_a_row_of_the_table(spark):
 
 def test_the_data_says_that_it_is_synthetic_and_how_many_rows_each_class_has(spark):
     flows = gold(spark, ["Benign", "DoS-TCP"], rows=5, split="test")
-    data = describe_data(flows, DataConfig("demo", "ciciomt2024", 24000), {"gold.features": 3})
+    data = describe_data(flows, DataConfig("demo", "ciciomt2024", 20000), {"gold.features": 3})
     assert data["synthetic"] and "synthetic demo data" in data["note"]
     assert data["rows"] == {"test": {"Benign": 5, "DoS-TCP": 5}}
-    assert not describe_data(flows, DataConfig("ward", "ciciomt2024", 24000), {})["synthetic"]
+    assert not describe_data(flows, DataConfig("ward", "ciciomt2024", 20000), {})["synthetic"]
 
 
 def test_insight_never_looks_at_columns_that_leak(spark):
