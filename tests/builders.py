@@ -37,7 +37,7 @@ def gold(
 ) -> DataFrame:
     """Rows of `gold.features` in which every class sits `gap` apart from the next, with normal noise of width 1.
 
-    Classes differ in three features, all others are noise.
+    Classes differ in three features, all others are noise. They lie around zero, where logarithms keep them apart.
     """
     draw = np.random.default_rng(seed)
     made = []
@@ -46,7 +46,7 @@ def gold(
         for i in range(rows):
             noise = dict(zip(feature_names("v1", "all"), draw.normal(size=45), strict=True))
             for axis, feature in enumerate(("ttl_mean", "length_mean_bytes", "flow_rate_per_s")):
-                noise[feature] += gap * place * (axis + 1)
+                noise[feature] += gap * (place - (len(attacks) - 1) / 2) * (axis + 1)
             labels = {
                 "flow_id": int(draw.integers(1 << 60)), "attack_id": attack.id,
                 "category_id": ("Benign", "Spoofing", "Recon", "MQTT", "DoS", "DDoS").index(attack.category),

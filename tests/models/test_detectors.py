@@ -20,7 +20,7 @@ def fit(spark, tmp_path_factory):
     """Fit a detector with its own defaults on three classes far apart; the same fit is made once."""
     folder = tmp_path_factory.mktemp("gold")
     for split, seed in (("train", 1), ("validation", 2)):
-        made = gold(spark, CLASSES, split=split, seed=seed, rows=120, gap=30.0)
+        made = gold(spark, CLASSES, split=split, seed=seed, rows=120)
         made.write.partitionBy("split", "category").mode("append").parquet(str(folder))
     rows = spark.read.parquet(str(folder))
 
@@ -37,7 +37,7 @@ def fit(spark, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def unseen(spark):
-    return gold(spark, CLASSES, split="test", seed=3, rows=40, gap=30.0).cache()
+    return gold(spark, CLASSES, split="test", seed=3, rows=40).cache()
 
 
 def answers(fitted, flows):
