@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from iomt_ids.contract.flows import FEATURE_SETS, FLOW_COLUMNS, RELEASES, columns_of, feature_names, source_header
@@ -68,3 +71,16 @@ def test_an_unknown_release_or_feature_set_is_refused() -> None:
     with pytest.raises(KeyError, match="unknown feature set 'some'; known: leak_free, all"):
         feature_names("v1", "some")
     assert FEATURE_SETS == ("leak_free", "all")
+
+
+def test_what_is_said_of_columns_holds_on_real_rows(real_data: Path) -> None:
+    captures = [pd.read_csv(path) for path in sorted(real_data.glob("WiFI_and_MQTT/attacks/csv/*/*.csv"))]
+    flows = pd.concat(captures)
+    assert flows["Srate"].equals(flows["Rate"]) and flows["LLC"].equals(flows["IPv"]) and not flows["Drate"].any()
+    for said, column in (("Radius", np.sqrt(2) * flows["Std"]), ("Covariance", flows["Std"] ** 2), ("Weight", flows["Number"] ** 2)):
+        assert np.corrcoef(flows[said], column)[0, 1] > 0.98, said
+    # A clock, ten or twenty times slower: every capture reads it, in the year of its recording.
+    for capture in captures:
+        clock = capture["IAT"][capture["IAT"] > 1e6]
+        years = pd.to_datetime(np.where(clock > 1.2e8, clock * 10, clock * 20), unit="s").year
+        assert len(clock) > 0.2 * len(capture) and np.mean(years == 2023) > 0.95
