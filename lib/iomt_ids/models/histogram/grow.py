@@ -73,7 +73,7 @@ def _subtract(slab: np.ndarray, column: np.ndarray, rows: np.ndarray, codes: np.
 
 
 @compiled
-def best_cut(slab: np.ndarray, bins: int, totals: np.ndarray, present: np.ndarray, left: np.ndarray, least: int) -> Any:
+def best_cut(slab: np.ndarray, bins: Any, totals: np.ndarray, present: np.ndarray, left: np.ndarray, least: int) -> Any:
     """The best split of one feature: (sum of n_left * purity_left + n_right * purity_right, last bin of the left side).
 
     The cut lies in the middle of the empty bins between two filled ones. Score -1 if there is no split.
@@ -86,7 +86,7 @@ def best_cut(slab: np.ndarray, bins: int, totals: np.ndarray, present: np.ndarra
         right_squares += totals[c] * totals[c]
     best, cut, previous = -1.0, -1, -1
     for b in range(bins):
-        here = 0
+        here: Any = 0
         for c in present:
             here += np.int64(slab[b * classes + c])
         if here == 0:
@@ -110,7 +110,8 @@ def best_cut(slab: np.ndarray, bins: int, totals: np.ndarray, present: np.ndarra
 @compiled
 def _divide(column: np.ndarray, cut: int, rows: np.ndarray, codes: np.ndarray, spare: np.ndarray, spare_codes: np.ndarray) -> Any:
     """Rows at or below the cut to the front, the others behind them, each side in its old order."""
-    left, right = 0, 0
+    left: Any = 0
+    right: Any = 0
     for i in range(rows.size):
         row, code = rows[i], codes[i]
         goes_left = np.int64(column[row] <= cut)

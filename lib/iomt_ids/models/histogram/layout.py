@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ def read_forest(folder: Path) -> Forest:
     bounds = np.searchsorted(tree[order], np.arange(int(metadata["numTrees"]) + 1))
     trees = tuple(
         Tree(feature[a:b], threshold[a:b], values["rightChild"][a:b], counts[a:b].astype(np.int64), values["gain"][a:b])
-        for a, b in zip(bounds[:-1], bounds[1:], strict=True)
+        for a, b in itertools.pairwise(bounds)
     )
     return Forest(trees, int(metadata["numFeatures"]), int(metadata["numClasses"]))
 

@@ -40,8 +40,8 @@ class Sketch:
     @classmethod
     def empty(cls, features: int, classes: int, limit: int) -> Sketch:
         """Of no rows."""
-        nothing = np.empty(0, np.int64), np.empty(0, np.uint8), np.empty((0, features))
-        return cls(*nothing, np.zeros(classes, np.int64), [np.empty(0)] * features, limit)
+        ids, labels, rows = np.empty(0, np.int64), np.empty(0, np.uint8), np.empty((0, features))
+        return cls(ids, labels, rows, np.zeros(classes, np.int64), [np.empty(0)] * features, limit)
 
     @classmethod
     def of(cls, ids: np.ndarray, labels: np.ndarray, rows: np.ndarray, classes: int, limit: int) -> Sketch:
@@ -54,10 +54,11 @@ class Sketch:
         """Of the rows of both."""
         if not (self.counts.any() and other.counts.any()):
             return self if self.counts.any() else other
-        pairs = ("ids", "labels", "rows")
-        joined = [np.concatenate([getattr(self, name), getattr(other, name)]) for name in pairs]
+        ids, labels, rows = (
+            np.concatenate([getattr(self, name), getattr(other, name)]) for name in ("ids", "labels", "rows")
+        )
         values = [self._union(a, b) for a, b in zip(self.distinct, other.distinct, strict=True)]
-        return Sketch(*joined, self.counts + other.counts, values, self.limit)._sampled()
+        return Sketch(ids, labels, rows, self.counts + other.counts, values, self.limit)._sampled()
 
     def as_bytes(self) -> list[bytes]:
         """Six byte strings, the inverse of `from_bytes`."""
