@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iomt_ids.models.histogram import sketch
-from iomt_ids.models.histogram.bins import bin_columns, class_masses, distinct, edges_of, middles
+from iomt_ids.models.histogram.bins import bin_rows, class_masses, distinct, edges_of, middles
 from iomt_ids.models.histogram.sketch import Sketch
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
@@ -14,7 +14,7 @@ columns = st.lists(numbers, min_size=1, max_size=80).map(np.array)
 
 
 def bins_of(values, edges):
-    return bin_columns([values], [edges])[0]
+    return bin_rows(values[:, None], [edges])[0]
 
 
 @given(columns, st.integers(2, 256))
@@ -43,6 +43,10 @@ def test_few_values_get_a_bin_each(values):
 def test_a_bin_is_what_lies_above_one_edge_and_not_above_the_next(values):
     edges = edges_of(values, np.ones(values.size), 8)
     assert (bins_of(values, edges) == np.searchsorted(edges, values, side="left")).all()
+
+
+def test_a_value_on_an_edge_belongs_to_the_left_as_in_mllib():
+    assert bins_of(np.array([0.5, 1.0, 1.5, 2.0, np.inf, -np.inf]), np.array([1.0, 2.0])).tolist() == [0, 0, 1, 1, 2, 0]
 
 
 @given(columns)

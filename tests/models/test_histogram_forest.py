@@ -7,7 +7,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import f1_score
 
 from iomt_ids.contract.errors import ConfigError
-from iomt_ids.models.histogram.forest import Shape, bin_rows, features_wanted, grow, grow_threaded
+from iomt_ids.models.histogram.forest import Shape, bin_all, features_wanted, grow, grow_threaded
 from iomt_ids.models.histogram.score import Scorer
 from tests.models.forest_reference import reference_tree
 
@@ -20,7 +20,7 @@ def toy(rows=400, features=6, classes=4, seed=0, bins=16):
     columns = [dice.normal(size=rows) + labels * dice.choice([0.0, 0.5, 1.0]) for _ in range(features)]
     columns[1] = np.round(columns[1])
     columns[2] = np.zeros(rows)
-    return bin_rows(columns, labels, classes, bins)
+    return bin_all(np.column_stack(columns), labels, classes, bins)
 
 
 def as_dicts(tree):
@@ -95,7 +95,7 @@ def test_on_real_rows_it_is_as_good_as_scikit_learns(real_data):
     keep = np.sort(dice.permutation(len(labels))[:40_000])
     known, labels = known[keep], labels[keep]
     theirs = RandomForestClassifier(40, max_depth=14, random_state=0, n_jobs=2).fit(known, labels).predict(unseen)
-    binned = bin_rows(list(known.T), labels, len(classes), 128)
+    binned = bin_all(known, labels, len(classes), 128)
     ours = Scorer(grow_threaded(binned, Shape(40, 14, 128, "sqrt", 1), 0, threads=2)).probabilities(unseen)[1]
     marks = [f1_score(truth, classes[said], average="macro", zero_division=0) for said in (ours, theirs)]
     assert len(classes) >= 10

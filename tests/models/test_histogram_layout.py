@@ -11,7 +11,7 @@ from pyspark.ml.classification import RandomForestClassificationModel
 
 from iomt_ids.contract.errors import ContractError
 from iomt_ids.contract.tables import spark_path
-from iomt_ids.models.histogram.forest import Shape, bin_rows, grow_threaded
+from iomt_ids.models.histogram.forest import Shape, bin_all, grow_threaded
 from iomt_ids.models.histogram.layout import read_forest, read_shape, write_forest
 from iomt_ids.models.histogram.score import Scorer, matrix
 from iomt_ids.models.random_forest import DETECTOR, Params
@@ -55,7 +55,7 @@ def rows():
 
 @pytest.fixture(scope="module")
 def forest(rows):
-    return grow_threaded(bin_rows(list(rows[0].T), rows[1], 4, 32), SHAPE, 8, threads=2)
+    return grow_threaded(bin_all(rows[0], rows[1], 4, 32), SHAPE, 8, threads=2)
 
 
 def written(forest, folder):

@@ -6,7 +6,7 @@ from pyspark.sql import functions as F
 
 from iomt_ids.contract.errors import ConfigError, ContractError, LaunchError
 from iomt_ids.models.histogram import share
-from iomt_ids.models.histogram.forest import Shape, bin_rows, grow
+from iomt_ids.models.histogram.forest import Shape, bin_all, grow
 from iomt_ids.models.random_forest import DETECTOR, Params
 from tests.builders import gold, problem
 
@@ -37,7 +37,7 @@ def test_the_same_seed_gives_the_same_trees_on_any_number_of_partitions(flows, f
 def test_they_are_the_trees_that_one_process_grows_from_the_rows_in_order(flows, forest):
     rows = flows.orderBy("flow_id").toPandas()
     labels = np.searchsorted([0, 1, 11], rows["attack_id"])
-    binned = bin_rows([rows[f].to_numpy() for f in PROBLEM.features], labels, 3, 16)
+    binned = bin_all(rows[list(PROBLEM.features)].to_numpy(), labels, 3, 16)
     assert arrays(grow(binned, SHAPE, 3, range(6))) == arrays(forest.trees)
 
 

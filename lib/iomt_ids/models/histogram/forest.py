@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from iomt_ids.contract.errors import ConfigError, ContractError
-from iomt_ids.models.histogram.bins import bin_columns, class_masses, distinct, edges_of
+from iomt_ids.models.histogram.bins import bin_rows
 from iomt_ids.models.histogram.grow import bootstrap_counts, grow_tree, mix
+from iomt_ids.models.histogram.sketch import Sketch
 
 _MOST_WEIGHT = 2**31 - 1
 _SEEN, _DRAWN = 1, 2
@@ -130,21 +131,23 @@ def features_wanted(strategy: str, features: int) -> int:
     return math.ceil(share * features)
 
 
-def bin_rows(columns: Sequence[np.ndarray], labels: np.ndarray, classes: int, bins: int) -> Binned:
-    """Bins of rows that are all here, from every row.
+def bin_all(rows: np.ndarray, labels: np.ndarray, classes: int, bins: int, threads: int = 1) -> Binned:
+    """Bins of rows that are all here.
 
     Parameters
     ----------
-    columns : sequence of ndarray of float64, shape (rows,)
-        One a feature, finite.
+    rows : ndarray of float64, shape (rows, features)
+        Finite values.
     labels : ndarray of int, shape (rows,)
-    classes, bins : int
-        Number of classes; most bins of a feature.
+    classes, bins, threads : int
+        Number of classes; most bins of a feature; threads to use, which changes nothing else.
     """
-    masses = class_masses(labels, np.bincount(labels, minlength=classes))
-    edges = [edges_of(c, masses, bins) for c in columns]
-    weights = np.ones(labels.size, np.int64)
-    return Binned(bin_columns(columns, edges), labels.astype(np.uint8), weights, edges, classes)
+    labels = labels.astype(np.uint8)
+    sketch = Sketch.of(np.arange(labels.size), labels, rows, classes, bins)
+    with ThreadPoolExecutor(threads) as pool:
+        edges = list(pool.map(sketch.edges, range(rows.shape[1])))
+        binned = np.concatenate(list(pool.map(lambda part: bin_rows(part, edges), np.array_split(rows, threads))), axis=1)
+    return Binned(binned, labels, np.ones(labels.size, np.int64), edges, classes)
 
 
 def grow(binned: Binned, shape: Shape, seed: int, wanted: Iterable[int]) -> list[Tree]:
@@ -193,8 +196,3 @@ def _with_thresholds(
     inner = feature >= 0
     threshold[inner] = np.concatenate(edges)[starts[feature[inner]] + cut[inner]]
     return Tree(feature, threshold, right, counts.astype(np.int64), gain)
-
-
-__all__ = [
-    "Binned", "Forest", "Shape", "Tree", "bin_rows", "distinct", "features_wanted", "grow", "grow_threaded", "tree_seed",
-]

@@ -16,8 +16,9 @@ from iomt_ids.models.histogram.compiled import compiled
 from iomt_ids.models.histogram.forest import Forest
 
 _BLOCK = 256
-# All trees in one: feature (-1 at a leaf), threshold, right child or, at a leaf, the row of its class shares.
-_NODE = np.dtype([("threshold", "f8"), ("feature", "i4"), ("right", "i4")])
+# All trees in one. The left child is the next node, the right one `skip` further. Nothing is at or below a leaf's
+# threshold, nan, and its skip of -1 leads back to the leaf: rows wait there until the last one has arrived.
+_NODE = np.dtype([("threshold", "f8"), ("feature", "i4"), ("skip", "i4")])
 
 
 class Scorer:
@@ -27,6 +28,8 @@ class Scorer:
     ----------
     nodes : ndarray of records
     roots : ndarray of int64, shape (trees,)
+    leaves : ndarray of int32, shape (nodes,)
+        Row of `shares` of a leaf.
     shares : ndarray of float64, shape (leaves, classes)
         Class shares of every leaf, summing to 1.
     """
@@ -34,16 +37,16 @@ class Scorer:
     def __init__(self, forest: Forest) -> None:
         sizes = [tree.feature.size for tree in forest.trees]
         self.roots = np.concatenate([[0], np.cumsum(sizes)])[:-1].astype(np.int64)
-        self.nodes = np.zeros(sum(sizes), _NODE)
-        shares, leaves = [], 0
+        self.nodes, self.leaves = np.zeros(sum(sizes), _NODE), np.zeros(sum(sizes), np.int32)
+        shares: list[np.ndarray] = []
         for root, tree in zip(self.roots, forest.trees, strict=True):
-            own = self.nodes[root : root + tree.feature.size]
-            leaf = tree.feature < 0
-            own["feature"], own["threshold"], own["right"] = tree.feature, tree.threshold, tree.right + root
-            own["right"][leaf] = leaves + np.arange(np.count_nonzero(leaf))
-            counts = tree.counts[leaf].astype(np.float64)
+            own, inner = self.nodes[root : root + tree.feature.size], tree.feature >= 0
+            own["feature"] = np.where(inner, tree.feature, 0)
+            own["threshold"] = np.where(inner, tree.threshold, np.nan)
+            own["skip"] = np.where(inner, tree.right - np.arange(tree.feature.size) - 1, -1)
+            self.leaves[root : root + own.size][~inner] = np.arange(np.count_nonzero(~inner)) + sum(map(len, shares))
+            counts = tree.counts[~inner].astype(np.float64)
             shares.append(counts / counts.sum(axis=1, keepdims=True))
-            leaves += len(counts)
         self.shares = np.concatenate(shares)
 
     def probabilities(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -60,23 +63,39 @@ class Scorer:
             Taken before dividing by the sum of votes, as MLlib does: division may round two votes into a tie.
         """
         votes = np.zeros((len(rows), self.shares.shape[1]))
-        _vote(self.nodes, self.roots, self.shares, np.ascontiguousarray(rows, np.float64), votes)
+        _vote(self.nodes, self.roots, self.leaves, self.shares, np.ascontiguousarray(rows, np.float64), votes)
         return votes / _row_sums(votes)[:, None], votes.argmax(axis=1)
 
 
 @compiled
-def _vote(nodes: np.ndarray, roots: np.ndarray, shares: np.ndarray, rows: np.ndarray, votes: np.ndarray) -> None:
-    # Trees outside, rows of a block inside: a tree stays in the cache. Each row still adds its trees in MLlib's order.
-    for start in range(0, rows.shape[0], 256):
+def _vote(
+    nodes: np.ndarray, roots: np.ndarray, leaves: np.ndarray, shares: np.ndarray, rows: np.ndarray, votes: np.ndarray
+) -> None:
+    # Trees outside, rows of a block inside: a tree stays in the cache. All rows of a block step down together, without
+    # a branch that depends on data. Each row still adds its trees in MLlib's order.
+    at = np.empty(_BLOCK, np.int64)
+    for start in range(0, rows.shape[0], _BLOCK):
+        block = rows[start : start + _BLOCK]
         for root in roots:
-            for i in range(start, min(start + 256, rows.shape[0])):
-                node = nodes[root]
-                at = root
-                while node.feature >= 0:
-                    at = at + 1 if rows[i, node.feature] <= node.threshold else np.int64(node.right)
-                    node = nodes[at]
+            at[:] = root
+            moved = True
+            while moved:
+                moved = _step(nodes, block, at)
+            for i in range(block.shape[0]):
                 for c in range(votes.shape[1]):
-                    votes[i, c] += shares[node.right, c]
+                    votes[start + i, c] += shares[leaves[at[i]], c]
+
+
+@compiled
+def _step(nodes: np.ndarray, block: np.ndarray, at: np.ndarray) -> bool:
+    moved = False
+    for i in range(block.shape[0]):
+        node = nodes[at[i]]
+        goes_right = np.int64(not block[i, node.feature] <= node.threshold)
+        step = 1 + goes_right * np.int64(node.skip)
+        at[i] += step
+        moved |= step != 0
+    return moved
 
 
 @compiled

@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 
 from iomt_ids.contract.errors import LaunchError
 from iomt_ids.contract.problem import Problem
-from iomt_ids.models.histogram.bins import bin_columns, class_masses, edges_of, middles
+from iomt_ids.models.histogram.bins import bin_rows
 from iomt_ids.models.histogram.forest import Binned, Forest, Shape, Tree, grow
 from iomt_ids.models.histogram.score import matrix
 from iomt_ids.models.histogram.sketch import Sketch
@@ -51,7 +51,7 @@ def fit_forest(flows: DataFrame, problem: Problem, shape: Shape, seed: int) -> F
     rows = flows.select(_ID, index, *[F.col(name).cast("double").alias(name) for name in problem.features])
     sketch = _sketch_rows(rows, problem, shape)
     _require_room(int(sketch.counts.sum()), len(problem.features))
-    binned = _bin_rows(rows, problem, _edges(sketch, shape))
+    binned = _bin_rows(rows, problem, [sketch.edges(f) for f in range(len(problem.features))])
     return Forest(tuple(_grow_as_tasks(rows, binned, shape, seed)), len(problem.features), len(problem.labels))
 
 
@@ -80,21 +80,13 @@ def _sketch_rows(rows: DataFrame, problem: Problem, shape: Shape) -> Sketch:
     return merged
 
 
-def _edges(sketch: Sketch, shape: Shape) -> list[np.ndarray]:
-    masses = class_masses(sketch.labels, sketch.counts)
-    return [
-        middles(few) if few.size else edges_of(sketch.rows[:, f], masses, shape.bins)
-        for f, few in enumerate(sketch.distinct)
-    ]
-
-
 def _bin_rows(rows: DataFrame, problem: Problem, edges: Sequence[np.ndarray]) -> Binned:
     features = list(problem.features)
     shared = rows.sparkSession.sparkContext.broadcast(list(edges))
 
     def to_bins(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for ids, labels, values in _blocks(batches, features):
-            yield _one_row(_BINS, [ids.tobytes(), labels.tobytes(), bin_columns(list(values.T), shared.value).tobytes()])
+            yield _one_row(_BINS, [ids.tobytes(), labels.tobytes(), bin_rows(values, shared.value).tobytes()])
 
     table = rows.mapInArrow(to_bins, _BINS).toArrow()
     ids, labels = (

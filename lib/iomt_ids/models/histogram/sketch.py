@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from iomt_ids.models.histogram.bins import distinct
+from iomt_ids.models.histogram.bins import class_masses, distinct, edges_of, middles
 
 # Of each class: 128 bins of a class alone would hold about 40 rows each.
 SAMPLE = 5_000
@@ -47,7 +47,7 @@ class Sketch:
     def of(cls, ids: np.ndarray, labels: np.ndarray, rows: np.ndarray, classes: int, limit: int) -> Sketch:
         """Of all of these rows."""
         counts = np.bincount(labels, minlength=classes)
-        values = [distinct(np.ascontiguousarray(column), limit) for column in rows.T]
+        values = [distinct(column, limit) for column in rows.T]
         return cls(ids, labels, rows, counts, values, limit)._sampled()
 
     def merge(self, other: Sketch) -> Sketch:
@@ -59,6 +59,12 @@ class Sketch:
         )
         values = [self._union(a, b) for a, b in zip(self.distinct, other.distinct, strict=True)]
         return Sketch(ids, labels, rows, self.counts + other.counts, values, self.limit)._sampled()
+
+    def edges(self, feature: int) -> np.ndarray:
+        """Thresholds of a feature: between all of its values, or even shares of the sample."""
+        if self.distinct[feature].size:
+            return middles(self.distinct[feature])
+        return edges_of(self.rows[:, feature], class_masses(self.labels, self.counts), self.limit)
 
     def as_bytes(self) -> list[bytes]:
         """Six byte strings, the inverse of `from_bytes`."""
