@@ -1,4 +1,4 @@
-"""A forest's verdicts inside Spark's Python workers: the same labels as MLlib's own `transform`, many times faster."""
+"""A forest's verdicts inside Spark's Python workers: the same labels and probabilities as MLlib's own `transform`."""
 
 from __future__ import annotations
 
