@@ -7,7 +7,7 @@ from importlib import metadata
 
 from pyspark.sql import SparkSession
 
-_PACKAGES = ("pyspark", "delta-spark", "tensorflow-cpu", "keras", "horovod", "numpy", "pandas", "pyarrow")
+_PACKAGES = ("pyspark", "delta-spark", "tensorflow-cpu", "keras", "horovod", "numpy", "numba", "pandas", "pyarrow")
 
 
 def versions(spark: SparkSession) -> dict[str, str]:

@@ -1,0 +1,141 @@
+"""How fast a random forest is trained, against MLlib through Spark and scikit-learn in memory, on the very same rows.
+
+    PYTHONPATH=lib python benchmarks/forest.py [ROWS] [PAIRS] [PEER ...]
+
+Prints one JSON line a peer. `ratio` is the peer's time over ours (above 1: ours is faster), the median of interleaved
+pairs after one warm-up; `low` and `high` are the extremes of the pairs. Both use two threads. Against MLlib ours is the
+whole fit through Spark, from the same cached rows; against scikit-learn it is binning and growing of the same arrays.
+Macro-F1 is of held-out rows. Rows are real ones where they are beside the project, drawn again with each value moved by
+up to a thousandth (few-valued columns stay as they are), otherwise the demo's; `data` says which.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
+from pyspark.sql import SparkSession
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics import f1_score
+
+from iomt_ids.contract.problem import Problem, Scaling
+from iomt_ids.demo import demo_files
+from iomt_ids.models import random_forest
+from iomt_ids.models.histogram.forest import Shape, bin_all, grow_threaded
+from iomt_ids.models.histogram.score import Scorer
+
+_ROOT = Path(__file__).resolve().parents[1]
+_REAL = _ROOT.parent / "shared" / "data" / "ciciomt2024" / "WiFI_and_MQTT" / "attacks" / "csv" / "train"
+_LEAKS = ("IAT", "Number", "Weight")
+_THREADS, _TREES, _DEPTH, _BINS, _SEED = 2, 100, 10, 128, 1
+
+
+def _files() -> tuple[str, list[tuple[str, pa.Table]]]:
+    if _REAL.is_dir():
+        return "real", [(p.name, pacsv.read_csv(p)) for p in sorted(_REAL.glob("*.csv"))]
+    made = [f for f in demo_files(20_000, _SEED) if f.rows and "/train/" in str(f.path)]
+    return "synthetic demo", [(Path(f.path).name, pacsv.read_csv(pa.BufferReader(b"".join(f.chunks())))) for f in made]
+
+
+def _rows(wanted: int) -> tuple[str, np.ndarray, np.ndarray]:
+    """Features and class indices, drawn from the rows of each file; a class is what a file's name says before `_train`."""
+    source, files = _files()
+    kept = [c for c in files[0][1].column_names if c not in _LEAKS]
+    values = np.concatenate([np.column_stack([t[c].to_numpy() for c in kept]).astype(float) for _, t in files])
+    names = np.repeat([name.split("_train")[0].rstrip("0123456789") for name, _ in files], [t.num_rows for _, t in files])
+    dice = np.random.default_rng(_SEED)
+    drawn = dice.integers(len(names), size=wanted)
+    many = np.array([np.unique(column).size > 256 for column in values.T])
+    moved = values[drawn] * np.where(many, 1 + dice.uniform(-1e-3, 1e-3, (wanted, values.shape[1])), 1.0)
+    return source, moved, np.unique(names, return_inverse=True)[1][drawn]
+
+
+def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.perf_counter()
+    made = work()
+    return time.perf_counter() - start, made
+
+
+def _in_memory(rows: np.ndarray, labels: np.ndarray, unseen: np.ndarray) -> tuple[Callable[[], Any], Callable[[], Any], Any]:
+    shape, classes = Shape(_TREES, _DEPTH, _BINS, "sqrt", 1), int(labels.max()) + 1
+
+    def ours() -> Any:
+        return grow_threaded(bin_all(rows, labels, classes, _BINS, _THREADS), shape, _SEED, _THREADS)
+
+    def theirs() -> Any:
+        return RandomForestClassifier(_TREES, max_depth=_DEPTH, n_jobs=_THREADS, random_state=_SEED).fit(rows, labels)
+
+    return ours, theirs, lambda m: m.predict(unseen) if hasattr(m, "predict") else Scorer(m).probabilities(unseen)[1]
+
+
+def _session() -> SparkSession:
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    os.environ["PYTHONPATH"] = str(_ROOT / "lib")
+    os.environ["PYSPARK_SUBMIT_ARGS"] = (
+        f"--properties-file {_ROOT / 'conf/spark/local.conf'} --master local[{_THREADS}] pyspark-shell"
+    )
+    spark = SparkSession.builder.appName("bench forest").getOrCreate()
+    spark.sparkContext.setLogLevel("ERROR")
+    return spark
+
+
+def _through_spark(rows: np.ndarray, labels: np.ndarray, unseen: np.ndarray) -> tuple[Callable[[], Any], Callable[[], Any], Any]:
+    spark, names = _session(), tuple(f"f{i}" for i in range(rows.shape[1]))
+    problem = Problem("attack", names, "all", tuple(range(int(labels.max()) + 1)), tuple(Scaling(n, 0.0, 1.0) for n in names))
+
+    def table(values: np.ndarray, classes: np.ndarray) -> Any:
+        columns = {"flow_id": np.arange(len(values)), "attack_id": classes.astype(np.int32)}
+        columns |= dict(zip(names, values.T, strict=True))
+        return spark.createDataFrame(pa.table(columns)).repartition(_THREADS).cache()
+
+    flows, held_out = table(rows, labels), table(unseen, np.zeros(len(unseen)))
+    flows.count()
+
+    def fit(engine: str) -> Any:
+        params = random_forest.Params(engine, trees=_TREES, depth=_DEPTH, bins=_BINS, features_per_node="sqrt")
+        return random_forest.fit(flows, problem, params, validation=held_out, seed=_SEED, launcher=None)
+
+    def predict(model: Any) -> np.ndarray:
+        return np.array([r[0] for r in model.transform(held_out).orderBy("flow_id").select("prediction").collect()])
+
+    return lambda: fit("histogram"), lambda: fit("mllib"), predict
+
+
+_PEERS = {"scikit-learn": _in_memory, "mllib": _through_spark}
+
+
+def main(rows: int, pairs: int, peers: list[str]) -> int:
+    """Run the pairs and print a JSON line a peer."""
+    source, values, labels = _rows(rows + rows // 4)
+    for peer in peers:
+        ours, theirs, predict = _PEERS[peer](values[:rows], labels[:rows], values[rows:])
+        ours()
+        timed = [(_timed(ours), _timed(theirs)) for _ in range(pairs)]
+        ratios = [other[0] / own[0] for own, other in timed]
+        marks = [f1_score(labels[rows:], predict(made[1]), average="macro") for made in timed[-1]]
+        sys.stdout.write(json.dumps({
+            "bench": "forest", "peer": peer, "data": source, "rows": rows, "features": values.shape[1],
+            "classes": int(labels.max()) + 1, "trees": _TREES, "depth": _DEPTH, "threads": _THREADS, "pairs": pairs,
+            "ratio": round(statistics.median(ratios), 1), "low": round(min(ratios), 1), "high": round(max(ratios), 1),
+            "seconds": round(statistics.median(own[0] for own, _ in timed), 2),
+            "peer_seconds": round(statistics.median(other[0] for _, other in timed), 2),
+            "f1_macro": round(float(marks[0]), 4), "peer_f1_macro": round(float(marks[1]), 4),
+        }) + "\n")
+        sys.stdout.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(
+        int(sys.argv[1]) if len(sys.argv) > 1 else 200_000, int(sys.argv[2]) if len(sys.argv) > 2 else 5,
+        sys.argv[3:] or list(_PEERS),
+    ))

@@ -1,0 +1,136 @@
+"""Where a feature is cut into at most 256 bins: exact for few values, finer where rare classes are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from iomt_ids.models.histogram.compiled import compiled
+
+# Fine enough for a class of any size, coarse enough that sums of whole numbers stay exact in a double.
+_UNIT = 2.0**20
+_EDGES = 255
+
+
+@compiled
+def distinct(values: np.ndarray, limit: int) -> Any:
+    """The distinct values of a column, ascending; empty if there are more than ``limit``."""
+    found, n = np.empty(limit + 1), 0
+    for value in values:
+        at = np.searchsorted(found[:n], value)
+        if at < n and found[at] == value:
+            continue
+        if n == limit:
+            return found[:0].copy()
+        found[at + 1 : n + 1] = found[at:n].copy()
+        found[at] = value
+        n += 1
+    return found[:n].copy()
+
+
+@compiled
+def _cut_evenly(values: np.ndarray, masses: np.ndarray, bins: int) -> Any:
+    """Positions after which a bin ends, each bin as near to an equal share of what is left as values allow."""
+    ends, n = np.empty(bins - 1, np.int64), 0
+    left, mass = masses.sum(), 0.0
+    for i in range(values.size - 1):
+        if n == bins - 1:
+            break
+        mass += masses[i]
+        share = left / (bins - n)
+        if abs(mass - share) <= abs(mass + masses[i + 1] - share):
+            ends[n] = i
+            n += 1
+            left -= mass
+            mass = 0.0
+    return ends[:n].copy()
+
+
+def middles(values: np.ndarray) -> np.ndarray:
+    """Thresholds between neighbouring values; a value at or below a threshold belongs to its left."""
+    lower, upper = values[:-1], values[1:]
+    middle = lower / 2 + upper / 2
+    # Neighbouring doubles have nothing between them, and halves of the smallest ones are rounded.
+    return np.where((middle >= lower) & (middle < upper), middle, lower)
+
+
+def edges_of(values: np.ndarray, masses: np.ndarray, bins: int) -> np.ndarray:
+    """Thresholds that cut a sample of one feature.
+
+    Parameters
+    ----------
+    values, masses : ndarray of float64, shape (rows,)
+        Finite values and what each of them weighs, whole numbers above 0.
+    bins : int
+        At most this many bins, 2 to 256.
+
+    Returns
+    -------
+    ndarray of float64
+        Ascending, fewer than ``bins``; bin b holds what is above edge b - 1 and not above edge b.
+    """
+    order = np.argsort(values)  # not a stable sort, it need not be: masses are whole numbers, their sums exact
+    ordered = values[order]
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if ordered.size else np.empty(0, int)
+    if starts.size <= bins:
+        return middles(ordered[starts])
+    unique, weight = ordered[starts], np.add.reduceat(masses[order], starts)
+    return middles(unique)[_cut_evenly(unique, weight, bins)]
+
+
+def class_masses(labels: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """What each row of a sample weighs, so that a class of n rows weighs the square root of n.
+
+    Half way between rows alike, where a rare class falls into one bin, and classes alike, where a frequent one does.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (rows,)
+        Class of each row of the sample.
+    counts : ndarray of int, shape (classes,)
+        Rows of each class in the data that the sample was drawn from.
+
+    Returns
+    -------
+    ndarray of float64
+        Whole numbers above 0.
+    """
+    sampled = np.bincount(labels, minlength=counts.size)
+    return np.ceil(np.sqrt(counts) / np.maximum(sampled, 1) * _UNIT)[labels]
+
+
+def bin_rows(rows: np.ndarray, edges: Sequence[np.ndarray]) -> np.ndarray:
+    """Bins of every value.
+
+    Parameters
+    ----------
+    rows : ndarray of float64, shape (rows, features)
+    edges : sequence of ndarray of float64
+        Thresholds of each feature.
+
+    Returns
+    -------
+    ndarray of uint8, shape (features, rows)
+    """
+    padded = np.full((len(edges), _EDGES), np.inf)
+    for into, cuts in zip(padded, edges, strict=True):
+        into[: cuts.size] = cuts
+    bins = np.empty((len(edges), len(rows)), np.uint8)
+    _bin_blocks(rows, padded, bins)
+    return bins
+
+
+@compiled
+def _bin_blocks(rows: np.ndarray, edges: np.ndarray, bins: np.ndarray) -> None:
+    # A block of rows at a time, so that reading by rows and writing by columns both stay in the cache. The search takes
+    # eight steps whatever the value: a branch that depends on data costs more than the steps it would save.
+    for start in range(0, rows.shape[0], 512):
+        for f in range(edges.shape[0]):
+            for row in range(start, min(start + 512, rows.shape[0])):
+                value, at, half = rows[row, f], np.int64(0), 128
+                while half > 0:
+                    at += half * np.int64(edges[f, at + half - 1] < value)
+                    half >>= 1
+                bins[f, row] = at

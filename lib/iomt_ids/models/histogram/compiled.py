@@ -1,0 +1,47 @@
+"""Compiling a function once a machine, also when the package lies in a zip."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+
+_CACHE = Path(".cache", "iomt_ids", "compiled")
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Compile by numba, without the interpreter's lock; machine code is kept for the next process.
+
+    numba keeps machine code beside the source file. Spark copies our zip into a folder of its own for every
+    application, so there every job would compile again; sources in a zip are named by their content instead. What is
+    run is always the source that was imported. Where no folder can be written, every process compiles for itself.
+    """
+    source = Path(inspect.getfile(function))
+    if not source.is_file():
+        _name_by_content(function, source.name)
+    try:
+        return numba.njit(cache=True, nogil=True)(function)
+    except RuntimeError:  # numba: "no locator available", that is, nowhere to write
+        return numba.njit(nogil=True)(function)
+
+
+def _name_by_content(function: Callable[..., Any], name: str) -> None:
+    module = sys.modules[function.__module__]
+    text = module.__loader__.get_source(module.__name__)  # type: ignore[union-attr]
+    try:
+        folder = Path.home() / _CACHE / hashlib.sha256(text.encode()).hexdigest()[:24]
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        target = folder / name
+        if not target.is_file():
+            fresh = folder / f".{name}.{os.getpid()}"
+            fresh.write_text(text, encoding="utf-8")
+            fresh.replace(target)
+    except (OSError, RuntimeError):  # no home, or not ours to write: a name that numba finds nothing behind
+        target = Path("<no folder to keep machine code in>")
+    function.__code__ = function.__code__.replace(co_filename=str(target))

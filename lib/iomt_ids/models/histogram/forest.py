@@ -1,0 +1,198 @@
+"""A forest as flat arrays: grown from bins, tree by tree; importances as MLlib defines them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from iomt_ids.contract.errors import ConfigError, ContractError
+from iomt_ids.models.histogram.bins import bin_rows
+from iomt_ids.models.histogram.grow import bootstrap_counts, grow_tree, mix
+from iomt_ids.models.histogram.sketch import Sketch
+
+_MOST_WEIGHT = 2**31 - 1
+_SEEN, _DRAWN = 1, 2
+
+
+@dataclass(frozen=True)
+class Tree:
+    """One tree in pre-order: the left child of node i is i + 1.
+
+    Attributes
+    ----------
+    feature : ndarray of int32, shape (nodes,)
+        -1 at a leaf.
+    threshold : ndarray of float64, shape (nodes,)
+        At or below goes left.
+    right : ndarray of int32, shape (nodes,)
+        The right child, -1 at a leaf.
+    counts : ndarray of int64, shape (nodes, classes)
+        Weighted rows of each class.
+    gain : ndarray of float64, shape (nodes,)
+        Decrease of the Gini impurity, -1 at a leaf.
+    """
+
+    feature: np.ndarray
+    threshold: np.ndarray
+    right: np.ndarray
+    counts: np.ndarray
+    gain: np.ndarray
+
+
+@dataclass(frozen=True)
+class Forest:
+    """Trees over the same features and classes."""
+
+    trees: tuple[Tree, ...]
+    features: int
+    classes: int
+
+    @property
+    def nodes(self) -> int:
+        """Nodes of all trees."""
+        return sum(tree.feature.size for tree in self.trees)
+
+    def importances(self) -> np.ndarray:
+        """Share of each feature: gain times weight, each tree summing to 1, averaged (MLlib's definition)."""
+        total = np.zeros(self.features)
+        for tree in self.trees:
+            inner = tree.feature >= 0
+            worth = tree.gain[inner] * tree.counts[inner].sum(axis=1)
+            own = np.bincount(tree.feature[inner], weights=worth, minlength=self.features)
+            total += own / own.sum() if own.sum() > 0 else own
+        return total / total.sum() if total.sum() > 0 else total
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Limits of a forest; see `models.random_forest.Params`."""
+
+    trees: int
+    depth: int
+    bins: int
+    features_per_node: str
+    rows_per_leaf: int
+
+    def __post_init__(self) -> None:
+        if not (self.trees >= 1 and 0 <= self.depth <= 30 and 2 <= self.bins <= 256 and self.rows_per_leaf >= 1):
+            raise ConfigError(
+                f"random_forest: wanted trees >= 1, depth 0 to 30, bins 2 to 256, rows_per_leaf >= 1, not {self}"
+            )
+
+
+@dataclass(frozen=True)
+class Binned:
+    """Rows in bins, in canonical order.
+
+    Attributes
+    ----------
+    columns : ndarray of uint8, shape (features, rows)
+    labels : ndarray of uint8, shape (rows,)
+    weights : ndarray of int64, shape (rows,)
+        How many equal rows each stands for.
+    edges : list of ndarray of float64
+        Thresholds between the bins of each feature.
+    classes : int
+    """
+
+    columns: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray
+    edges: Sequence[np.ndarray]
+    classes: int
+
+
+def features_wanted(strategy: str, features: int) -> int:
+    """How many features a node looks at, by MLlib's names: auto, sqrt, log2, onethird, all, a share or a number.
+
+    Examples
+    --------
+    >>> features_wanted("0.3", 42), features_wanted("sqrt", 42), features_wanted("5", 42)
+    (13, 7, 5)
+    """
+    named = {
+        "auto": math.ceil(math.sqrt(features)), "sqrt": math.ceil(math.sqrt(features)), "all": features,
+        "log2": max(1, math.ceil(math.log2(features))), "onethird": math.ceil(features / 3),
+    }
+    if strategy in named:
+        return named[strategy]
+    if strategy.isdigit() and int(strategy) > 0:
+        return min(int(strategy), features)
+    try:
+        share = float(strategy)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise ConfigError(f"features_per_node is {strategy!r}: {', '.join(named)}, a share up to 1 or a number")
+    return math.ceil(share * features)
+
+
+def bin_all(rows: np.ndarray, labels: np.ndarray, classes: int, bins: int, threads: int = 1) -> Binned:
+    """Bins of rows that are all here.
+
+    Parameters
+    ----------
+    rows : ndarray of float64, shape (rows, features)
+        Finite values.
+    labels : ndarray of int, shape (rows,)
+    classes, bins, threads : int
+        Number of classes; most bins of a feature; threads to use, which changes nothing else.
+    """
+    labels = labels.astype(np.uint8)
+    sketch = Sketch.of(np.arange(labels.size), labels, rows, classes, bins)
+    with ThreadPoolExecutor(threads) as pool:
+        edges = list(pool.map(sketch.edges, range(rows.shape[1])))
+        binned = np.concatenate(list(pool.map(lambda part: bin_rows(part, edges), np.array_split(rows, threads))), axis=1)
+    return Binned(binned, labels, np.ones(labels.size, np.int64), edges, classes)
+
+
+def grow(binned: Binned, shape: Shape, seed: int, wanted: Iterable[int]) -> list[Tree]:
+    """Grow some trees of a forest; which others there are changes nothing.
+
+    Parameters
+    ----------
+    wanted : iterable of int
+        Indices of the trees.
+    """
+    n_bins = np.array([e.size + 1 for e in binned.edges], np.int64)
+    per_node = features_wanted(shape.features_per_node, len(binned.edges))
+    grown = []
+    for index in wanted:
+        counts = bootstrap_counts(binned.weights, tree_seed(seed, index, _SEEN))
+        if int(counts.sum(dtype=np.int64)) > _MOST_WEIGHT or (counts.size and counts.max() >= 2**24):
+            raise ContractError("random_forest: more than 2**31 - 1 rows, or one row more than 2**24 times")
+        arrays = grow_tree(
+            binned.columns, n_bins, binned.labels, counts, binned.classes, shape.depth, per_node,
+            shape.rows_per_leaf, tree_seed(seed, index, _DRAWN),
+        )
+        grown.append(_with_thresholds(binned.edges, *arrays))
+    return grown
+
+
+def grow_threaded(binned: Binned, shape: Shape, seed: int, threads: int) -> Forest:
+    """A whole forest in this process."""
+    with ThreadPoolExecutor(threads) as pool:
+        grown = pool.map(lambda index: grow(binned, shape, seed, [index])[0], range(shape.trees))
+        return Forest(tuple(grown), len(binned.edges), binned.classes)
+
+
+def tree_seed(seed: int, index: int, purpose: int) -> np.uint64:
+    """The seed of one tree for one purpose, from these numbers and nothing else."""
+    hashed = np.uint64(seed % 2**64)
+    for part in (index, purpose):
+        hashed = np.uint64(mix(hashed)) ^ np.uint64(part)
+    return hashed
+
+
+def _with_thresholds(
+    edges: Sequence[np.ndarray], feature: np.ndarray, cut: np.ndarray, right: np.ndarray, counts: np.ndarray, gain: np.ndarray
+) -> Tree:
+    threshold = np.zeros(feature.size)
+    starts = np.concatenate([[0], np.cumsum([e.size for e in edges])])[:-1]
+    inner = feature >= 0
+    threshold[inner] = np.concatenate(edges)[starts[feature[inner]] + cut[inner]]
+    return Tree(feature, threshold, right, counts.astype(np.int64), gain)

@@ -1,0 +1,259 @@
+"""One classification tree from bytes (CART, Breiman et al. 1984), compiled; `forest` is its caller.
+
+Rows are columns of bins, weights are whole numbers, so every sum here is exact and no result depends on the order of
+adding. Where a node's features and bootstrap counts come from is a hash of (seed, place), never a shared stream: a tree
+is the same whoever grows it and in which order.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from iomt_ids.models.histogram.compiled import compiled
+
+# A split must lower the Gini impurity by more than rounding does.
+LEAST_GAIN = 1e-12
+_GOLDEN, _FIRST, _SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_S30, _S27, _S31, _S11 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11)
+# P(Poisson(1) <= k) for k = 0..11; what is left weighs less than 1e-9.
+_POISSON = np.cumsum(np.exp(-1.0) / np.cumprod(np.concatenate([[1.0], np.arange(1.0, 12.0)])))
+
+
+@compiled
+def mix(value: np.uint64) -> Any:
+    """A 64-bit hash: one step of SplitMix64 (Steele, Lea, Flood 2014)."""
+    z = value + _GOLDEN
+    z = (z ^ (z >> _S30)) * _FIRST
+    z = (z ^ (z >> _S27)) * _SECOND
+    return z ^ (z >> _S31)
+
+
+@compiled
+def bootstrap_counts(weights: np.ndarray, seed: np.uint64) -> Any:
+    """How often a tree sees each row: Poisson(1) for each of the rows that a weight stands for."""
+    counts = np.zeros(weights.size, np.uint32)
+    for row in range(weights.size):
+        place = mix(seed ^ mix(np.uint64(row)))
+        for copy in range(weights[row]):
+            chance = np.float64(mix(place + np.uint64(copy)) >> _S11) * 2.0**-53
+            count = 0
+            while count < _POISSON.size and chance >= _POISSON[count]:
+                count += 1
+            counts[row] += np.uint32(count)
+    return counts
+
+
+@compiled
+def draw_features(order: np.ndarray, seed: np.uint64, path: np.uint64, wanted: int) -> None:
+    """Shuffle all features into ``order``; the first ``wanted`` are the node's own, ascending."""
+    state = mix(seed ^ mix(path))
+    for i in range(order.size):
+        order[i] = i
+    for i in range(order.size - 1):
+        state = mix(state)
+        j = i + np.int64(state % np.uint64(order.size - i))
+        order[i], order[j] = order[j], order[i]
+    order[:wanted].sort()
+
+
+@compiled
+def _add(slab: np.ndarray, column: np.ndarray, rows: np.ndarray, codes: np.ndarray, classes: np.uint32) -> None:
+    for i in range(rows.size):
+        code = codes[i]
+        slab[np.uint32(column[rows[i]]) * classes + (code & np.uint32(255))] += code >> np.uint32(8)
+
+
+@compiled
+def _subtract(slab: np.ndarray, column: np.ndarray, rows: np.ndarray, codes: np.ndarray, classes: np.uint32) -> None:
+    for i in range(rows.size):
+        code = codes[i]
+        slab[np.uint32(column[rows[i]]) * classes + (code & np.uint32(255))] -= code >> np.uint32(8)
+
+
+@compiled
+def best_cut(slab: np.ndarray, bins: Any, totals: np.ndarray, present: np.ndarray, left: np.ndarray, least: int) -> Any:
+    """The best split of one feature: (sum of n_left * purity_left + n_right * purity_right, last bin of the left side).
+
+    The cut lies in the middle of the empty bins between two filled ones. Score -1 if there is no split.
+    """
+    classes = totals.size
+    weight, left_weight, left_squares, right_squares = 0, 0, 0, 0
+    for c in present:
+        left[c] = 0
+        weight += totals[c]
+        right_squares += totals[c] * totals[c]
+    best, cut, previous = -1.0, -1, -1
+    for b in range(bins):
+        here: Any = 0
+        for c in present:
+            here += np.int64(slab[b * classes + c])
+        if here == 0:
+            continue
+        if left_weight >= least and weight - left_weight >= least and previous >= 0:
+            score = left_squares / left_weight + right_squares / (weight - left_weight)
+            if score > best:
+                best, cut = score, (previous + b - 1) // 2
+        previous = b
+        left_weight += here
+        if left_weight == weight:
+            break
+        for c in present:
+            n = np.int64(slab[b * classes + c])
+            left_squares += n * (2 * left[c] + n)
+            right_squares -= n * (2 * (totals[c] - left[c]) - n)
+            left[c] += n
+    return best, cut
+
+
+@compiled
+def _divide(column: np.ndarray, cut: int, rows: np.ndarray, codes: np.ndarray, spare: np.ndarray, spare_codes: np.ndarray) -> Any:
+    """Rows at or below the cut to the front, the others behind them, each side in its old order."""
+    left: Any = 0
+    right: Any = 0
+    for i in range(rows.size):
+        row, code = rows[i], codes[i]
+        goes_left = np.int64(column[row] <= cut)
+        rows[left], codes[left] = row, code
+        spare[right], spare_codes[right] = row, code
+        left += goes_left
+        right += 1 - goes_left
+    rows[left:] = spare[:right]
+    codes[left:] = spare_codes[:right]
+    return left
+
+
+@compiled
+def _find_split(
+    columns: np.ndarray, n_bins: np.ndarray, rows: np.ndarray, codes: np.ndarray, span: np.ndarray, kin: np.ndarray,
+    slabs: np.ndarray, above: np.ndarray, order: np.ndarray, above_place: np.ndarray, wanted: int, totals: np.ndarray,
+    left: np.ndarray, least: int,
+) -> Any:
+    """(feature, cut, score, slab) of the best split; beyond the wanted features only as far as the first that splits."""
+    classes = totals.size
+    present = np.flatnonzero(totals)
+    mine, mine_codes = rows[span[0]:span[1]], codes[span[0]:span[1]]
+    others, other_codes = rows[kin[0]:kin[1]], codes[kin[0]:kin[1]]
+    best, feature, cut, place = -1.0, -1, -1, -1
+    for i in range(order.size):
+        if i >= wanted and feature >= 0:
+            break
+        f = order[i]
+        at = min(i, wanted)
+        slab = slabs[at, : n_bins[f] * classes]
+        if above_place[f] >= 0 and others.size < mine.size:
+            slab[:] = above[above_place[f], : n_bins[f] * classes]
+            _subtract(slab, columns[f], others, other_codes, np.uint32(classes))
+        else:
+            slab[:] = 0
+            _add(slab, columns[f], mine, mine_codes, np.uint32(classes))
+        score, bin_ = best_cut(slab, n_bins[f], totals, present, left, least)
+        if score > best and _gain(score, totals) > LEAST_GAIN:
+            best, feature, cut, place = score, f, bin_, at
+    return feature, cut, best, place
+
+
+@compiled
+def _gain(score: float, totals: np.ndarray) -> float:
+    weight, squares = 0, 0
+    for n in totals:
+        weight += n
+        squares += n * n
+    return (score - squares / weight) / weight
+
+
+@compiled
+def _in_bag(labels: np.ndarray, weights: np.ndarray) -> Any:
+    rows = np.flatnonzero(weights).astype(np.uint32)
+    codes = np.empty(rows.size, np.uint32)
+    for i in range(rows.size):
+        codes[i] = (weights[rows[i]] << np.uint32(8)) | np.uint32(labels[rows[i]])
+    return rows, codes
+
+
+@compiled
+def grow_tree(
+    columns: np.ndarray, n_bins: np.ndarray, labels: np.ndarray, weights: np.ndarray, classes: int, depth: int,
+    wanted: int, least: int, seed: np.uint64,
+) -> Any:
+    """Grow one tree.
+
+    Parameters
+    ----------
+    columns : ndarray of uint8, shape (features, rows)
+    n_bins : ndarray of int64, shape (features,)
+    labels : ndarray of uint8, shape (rows,)
+    weights : ndarray of uint32, shape (rows,)
+        How often each row counts, below 2**24; their sum is below 2**31.
+    classes, depth, wanted, least : int
+        Classes, deepest level (0 is the root alone), features a node, least weight of a leaf.
+    seed : uint64
+        Of the features of each node.
+
+    Returns
+    -------
+    feature, cut, right : ndarray of int32, shape (nodes,)
+        In pre-order: the left child of node i is i + 1. A leaf has feature -1. Bins up to the cut go left.
+    counts : ndarray of int32, shape (nodes, classes)
+    gain : ndarray of float64, shape (nodes,)
+        Decrease of the Gini impurity; -1 at a leaf, as MLlib has it.
+    """
+    rows, codes = _in_bag(labels, weights)
+    spare, spare_codes = np.empty_like(rows), np.empty_like(codes)
+    n_features, most = n_bins.size, max(1, min(2 * rows.size, 2 ** (min(depth, 40) + 1)))
+    feature, cut, right = np.full(most, -1, np.int32), np.full(most, -1, np.int32), np.full(most, -1, np.int32)
+    counts, gain = np.zeros((most, classes), np.int32), np.full(most, -1.0)
+    # One set of histograms a level: while a node's children are grown, its own stay as they are.
+    slabs = np.zeros((depth + 1, wanted + 1, n_bins.max() * classes), np.uint32)
+    place = np.full((depth + 2, n_features), -1, np.int64)
+    order, left = np.empty(n_features, np.int64), np.zeros(classes, np.int64)
+    # Waiting nodes: rows from, to; sibling's rows from, to; level; parent if a right child, else -1.
+    waiting, paths = np.zeros((depth + 2, 6), np.int64), np.ones(depth + 2, np.uint64)
+    totals = np.zeros((depth + 2, classes), np.int64)
+    for code in codes:
+        totals[0, code & np.uint32(255)] += np.int64(code >> np.uint32(8))
+    waiting[0, 1], waiting[0, 5] = rows.size, -1
+    nodes, top = 0, 1
+    while top > 0:
+        top -= 1
+        span, kin, level, path = waiting[top, 0:2].copy(), waiting[top, 2:4].copy(), waiting[top, 4], paths[top]
+        own = totals[top].copy()
+        node = nodes
+        nodes += 1
+        if waiting[top, 5] >= 0:
+            right[waiting[top, 5]] = node
+        counts[node] = own
+        if level == depth or own.sum() < 2 * least or np.count_nonzero(own) < 2:
+            continue
+        draw_features(order, seed, path, wanted)
+        f, b, score, at = _find_split(
+            columns, n_bins, rows, codes, span, kin, slabs[level], slabs[level - 1], order, place[level], wanted, own,
+            left, least,
+        )
+        if f < 0:
+            continue
+        place[level + 1] = -1
+        for i in range(wanted):
+            place[level + 1, order[i]] = i
+        feature[node], cut[node], gain[node] = f, b, _gain(score, own)
+        here = slice(span[0], span[1])
+        middle = span[0] + _divide(columns[f], b, rows[here], codes[here], spare, spare_codes)
+        left[:] = 0
+        for i in range(b + 1):
+            for c in range(classes):
+                left[c] += np.int64(slabs[level, at, i * classes + c])
+        _wait(waiting, paths, top, middle, span[1], span[0], middle, level + 1, node, np.uint64(2) * path + np.uint64(1))
+        _wait(waiting, paths, top + 1, span[0], middle, middle, span[1], level + 1, -1, np.uint64(2) * path)
+        totals[top], totals[top + 1] = own - left, left
+        top += 2
+    return feature[:nodes].copy(), cut[:nodes].copy(), right[:nodes].copy(), counts[:nodes].copy(), gain[:nodes].copy()
+
+
+@compiled
+def _wait(
+    waiting: np.ndarray, paths: np.ndarray, at: int, start: int, end: int, kin_start: int, kin_end: int, level: int,
+    parent: int, path: np.uint64,
+) -> None:
+    waiting[at, 0], waiting[at, 1], waiting[at, 2], waiting[at, 3] = start, end, kin_start, kin_end
+    waiting[at, 4], waiting[at, 5], paths[at] = level, parent, path

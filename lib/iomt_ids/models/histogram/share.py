@@ -1,0 +1,136 @@
+"""A forest grown by Spark: tasks bin their rows, the bins are shared once, trees are grown as tasks.
+
+The first pass draws a sample to cut bins from, the second bins. What leaves a task is bytes: a sample, bins, trees; no
+row goes through Python by itself. Nothing depends on how rows are spread: the sample is that of the smallest hashes of
+`flow_id`, bins are put in its order, trees have seeds of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from iomt_ids.contract.errors import LaunchError
+from iomt_ids.contract.problem import Problem
+from iomt_ids.models.histogram.bins import bin_rows
+from iomt_ids.models.histogram.forest import Binned, Forest, Shape, Tree, grow
+from iomt_ids.models.histogram.score import matrix
+from iomt_ids.models.histogram.sketch import Sketch
+
+_ID, _CLASS = "flow_id", "_class"
+# Every executor holds all bins, and so does the driver while it sorts them.
+_MOST_BYTES = 800 << 20
+_BYTES_A_ROW = 9  # beside the bins: flow_id and class
+_SKETCH = "flow_id binary, label binary, rows binary, counts binary, values binary, sizes binary"
+_BINS = "flow_id binary, label binary, bins binary"
+
+
+def fit_forest(flows: DataFrame, problem: Problem, shape: Shape, seed: int) -> Forest:
+    """Grow a forest; the same seed gives the same trees on however many partitions and executors.
+
+    Parameters
+    ----------
+    flows : DataFrame
+        Rows with `flow_id`, the task's label and the features.
+
+    Raises
+    ------
+    LaunchError
+        If the bins (a byte a value) do not fit in one executor. Growing trees over executors that each hold a part of
+        the rows is not built yet.
+    ContractError
+        In the task, if a feature is missing.
+    """
+    labels = F.array(*[F.lit(label) for label in problem.labels])
+    index = (F.array_position(labels, F.col(problem.label_column)) - 1).cast("int").alias(_CLASS)
+    rows = flows.select(_ID, index, *[F.col(name).cast("double").alias(name) for name in problem.features])
+    sketch = _sketch_rows(rows, problem, shape)
+    _require_room(int(sketch.counts.sum()), len(problem.features))
+    binned = _bin_rows(rows, problem, [sketch.edges(f) for f in range(len(problem.features))])
+    return Forest(tuple(_grow_as_tasks(rows, binned, shape, seed)), len(problem.features), len(problem.labels))
+
+
+def _require_room(rows: int, features: int) -> None:
+    needed = rows * (features + _BYTES_A_ROW)
+    if needed > _MOST_BYTES:
+        raise LaunchError(
+            f"{rows} rows of {features} features are {needed >> 20} MiB in bins, more than the {_MOST_BYTES >> 20} MiB that are "
+            "shared with every executor; train with --set models.random_forest.engine=mllib"
+        )
+
+
+def _sketch_rows(rows: DataFrame, problem: Problem, shape: Shape) -> Sketch:
+    features, classes, limit = list(problem.features), len(problem.labels), shape.bins
+
+    def sketch(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        mine = Sketch.empty(len(features), classes, limit)
+        for ids, labels, values in _blocks(batches, features):
+            mine = mine.merge(Sketch.of(ids, labels, values, classes, limit))
+        if mine.counts.any():
+            yield _one_row(_SKETCH, mine.as_bytes())
+
+    merged = Sketch.empty(len(features), classes, limit)
+    for row in rows.mapInArrow(sketch, _SKETCH).toArrow().to_pylist():
+        merged = merged.merge(Sketch.from_bytes(list(row.values()), len(features), limit))
+    return merged
+
+
+def _bin_rows(rows: DataFrame, problem: Problem, edges: Sequence[np.ndarray]) -> Binned:
+    features = list(problem.features)
+    shared = rows.sparkSession.sparkContext.broadcast(list(edges))
+
+    def to_bins(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for ids, labels, values in _blocks(batches, features):
+            yield _one_row(_BINS, [ids.tobytes(), labels.tobytes(), bin_rows(values, shared.value).tobytes()])
+
+    table = rows.mapInArrow(to_bins, _BINS).toArrow()
+    ids, labels = (
+        np.concatenate([np.frombuffer(b.as_py(), kind) for b in table[name]] or [np.empty(0, kind)])
+        for name, kind in (("flow_id", np.int64), ("label", np.uint8))
+    )
+    blocks = [np.frombuffer(b.as_py(), np.uint8).reshape(len(features), -1) for b in table["bins"]]
+    order = np.argsort(ids, kind="stable")
+    columns = np.empty((len(features), ids.size), np.uint8)
+    for f, into in enumerate(columns):
+        into[:] = np.concatenate([block[f] for block in blocks])[order]
+    return Binned(columns, labels[order], np.ones(ids.size, np.int64), edges, len(problem.labels))
+
+
+def _grow_as_tasks(rows: DataFrame, binned: Binned, shape: Shape, seed: int) -> list[Tree]:
+    context = rows.sparkSession.sparkContext
+    shared = context.broadcast(binned)
+    # A few tasks a core: trees differ in size, and a killed task costs only its own trees.
+    tasks = min(shape.trees, 4 * max(1, context.defaultParallelism))
+    try:
+        return context.parallelize(range(shape.trees), tasks).mapPartitions(_growing(shared, shape, seed)).collect()
+    finally:
+        shared.unpersist()
+
+
+def _growing(shared: Any, shape: Shape, seed: int) -> Callable[[Iterable[int]], list[Tree]]:
+    return lambda wanted: grow(shared.value, shape, seed, wanted)
+
+
+def _blocks(
+    batches: Iterator[pa.RecordBatch], features: Sequence[str], rows: int = 200_000
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Ids, classes and values of a partition in blocks large enough for numpy and small enough for memory."""
+    held: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    for batch in batches:
+        ids, labels = (batch.column(n).to_numpy(zero_copy_only=False) for n in (_ID, _CLASS))
+        held.append((ids, labels.astype(np.uint8), matrix(batch, features)))
+        if sum(len(ids) for ids, _, _ in held) >= rows:
+            yield tuple(map(np.concatenate, zip(*held, strict=True)))  # type: ignore[misc]
+            held = []
+    if held:
+        yield tuple(map(np.concatenate, zip(*held, strict=True)))  # type: ignore[misc]
+
+
+def _one_row(schema: str, values: Sequence[bytes]) -> pa.RecordBatch:
+    names = [field.split(" ")[0] for field in schema.split(", ")]
+    return pa.RecordBatch.from_pydict({n: pa.array([v], pa.binary()) for n, v in zip(names, values, strict=True)})

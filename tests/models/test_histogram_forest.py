@@ -1,0 +1,102 @@
+"""The compiled forest against a slow one, and against scikit-learn's on the real rows."""
+
+import numpy as np
+import pyarrow.csv as pacsv
+import pytest
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics import f1_score
+
+from iomt_ids.contract.errors import ConfigError
+from iomt_ids.models.histogram.forest import Shape, bin_all, features_wanted, grow, grow_threaded
+from iomt_ids.models.histogram.score import Scorer
+from tests.models.forest_reference import reference_tree
+
+LEAKS = {"IAT", "Number", "Weight"}
+
+
+def toy(rows=400, features=6, classes=4, seed=0, bins=16):
+    dice = np.random.default_rng(seed)
+    labels = dice.integers(classes, size=rows)
+    columns = [dice.normal(size=rows) + labels * dice.choice([0.0, 0.5, 1.0]) for _ in range(features)]
+    columns[1] = np.round(columns[1])
+    columns[2] = np.zeros(rows)
+    return bin_all(np.column_stack(columns), labels, classes, bins)
+
+
+def as_dicts(tree):
+    return [
+        {"feature": int(f), "threshold": float(t), "right": int(r), "counts": c.tolist(), "gain": float(g)}
+        for f, t, r, c, g in zip(tree.feature, tree.threshold, tree.right, tree.counts, tree.gain, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("shape", [
+    Shape(3, 6, 16, "sqrt", 1), Shape(3, 12, 16, "all", 1), Shape(3, 6, 16, "1", 7), Shape(3, 0, 16, "0.5", 1),
+], ids=["some_features", "all_features", "one_feature_and_large_leaves", "a_root_alone"])
+def test_trees_are_those_of_a_slow_reference(shape):
+    binned = toy()
+    for index, tree in enumerate(grow(binned, shape, 11, range(3))):
+        assert as_dicts(tree) == reference_tree(binned, shape, 11, index)
+
+
+def test_a_row_that_counts_twice_is_two_rows():
+    binned = toy(rows=150)
+    heavy = type(binned)(binned.columns, binned.labels, np.arange(150) % 4, binned.edges, binned.classes)
+    shape = Shape(2, 5, 16, "sqrt", 1)
+    assert [as_dicts(t) for t in grow(heavy, shape, 4, range(2))] == [reference_tree(heavy, shape, 4, i) for i in range(2)]
+
+
+def test_a_tree_does_not_depend_on_the_others_nor_on_threads():
+    binned, shape = toy(), Shape(5, 8, 16, "sqrt", 1)
+    alone = [as_dicts(grow(binned, shape, 2, [index])[0]) for index in (4, 3, 2, 1, 0)][::-1]
+    assert [as_dicts(t) for t in grow_threaded(binned, shape, 2, threads=3).trees] == alone
+    assert alone[0] != alone[1]
+
+
+def test_another_seed_grows_other_trees():
+    binned, shape = toy(), Shape(1, 8, 16, "sqrt", 1)
+    assert as_dicts(grow(binned, shape, 2, [0])[0]) != as_dicts(grow(binned, shape, 3, [0])[0])
+
+
+def test_importances_are_shares_and_a_constant_feature_has_none():
+    shares = grow_threaded(toy(), Shape(5, 8, 16, "all", 1), 2, threads=1).importances()
+    assert shares.sum() == pytest.approx(1)
+    assert shares[2] == 0
+
+
+@pytest.mark.parametrize(("strategy", "wanted"), [
+    ("auto", 7), ("sqrt", 7), ("log2", 6), ("onethird", 14), ("all", 42), ("0.3", 13), ("1.0", 42), ("1", 1), ("99", 42),
+])
+def test_features_per_node_go_by_mllibs_names(strategy, wanted):
+    assert features_wanted(strategy, 42) == wanted
+
+
+@pytest.mark.parametrize("strategy", ["", "some", "0", "-1", "1.5"])
+def test_other_names_are_refused(strategy):
+    with pytest.raises(ConfigError, match="features_per_node"):
+        features_wanted(strategy, 42)
+
+
+def real_rows(folder, split):
+    """Wi-Fi and MQTT rows of one split, leak-free columns, a class a capture name."""
+    tables, names = [], []
+    for file in sorted(folder.glob(f"WiFI_and_MQTT/attacks/csv/{split}/*.csv")):
+        table = pacsv.read_csv(file)
+        tables.append(np.column_stack([table[c].to_numpy() for c in table.column_names if c not in LEAKS]).astype(float))
+        names += [file.name.split("_" + split)[0].rstrip("0123456789")] * table.num_rows
+    return np.concatenate(tables), np.array(names)
+
+
+def test_on_real_rows_it_is_as_good_as_scikit_learns(real_data):
+    known, names = real_rows(real_data, "train")
+    unseen, truth = real_rows(real_data, "test")
+    classes, labels = np.unique(names, return_inverse=True)
+    dice = np.random.default_rng(0)
+    keep = np.sort(dice.permutation(len(labels))[:40_000])
+    known, labels = known[keep], labels[keep]
+    theirs = RandomForestClassifier(40, max_depth=14, random_state=0, n_jobs=2).fit(known, labels).predict(unseen)
+    binned = bin_all(known, labels, len(classes), 128)
+    ours = Scorer(grow_threaded(binned, Shape(40, 14, 128, "sqrt", 1), 0, threads=2)).probabilities(unseen)[1]
+    marks = [f1_score(truth, classes[said], average="macro", zero_division=0) for said in (ours, theirs)]
+    assert len(classes) >= 10
+    assert marks[0] >= marks[1] - 0.01

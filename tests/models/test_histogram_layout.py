@@ -1,0 +1,143 @@
+"""The exported forest is MLlib's: stock Spark loads it without our package and says the same."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from pyspark.ml.classification import RandomForestClassificationModel
+
+from iomt_ids.contract.errors import ContractError
+from iomt_ids.contract.tables import spark_path
+from iomt_ids.models.histogram.forest import Shape, bin_all, grow_threaded
+from iomt_ids.models.histogram.layout import read_forest, read_shape, write_forest
+from iomt_ids.models.histogram.score import Scorer, matrix
+from iomt_ids.models.random_forest import DETECTOR, Params
+from tests.builders import gold, problem
+
+SHAPE = Shape(7, 9, 32, "sqrt", 1)
+COLUMNS = {"featuresCol": "features", "labelCol": "label", "probabilityCol": "probability", "predictionCol": "prediction"}
+
+STOCK = """
+import json, sys
+import numpy as np
+from pyspark.ml.classification import RandomForestClassificationModel
+from pyspark.ml.linalg import Vectors
+from pyspark.sql import SparkSession
+try:
+    import iomt_ids
+    sys.exit("our package is on the path")
+except ImportError:
+    pass
+spark = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate()
+model = RandomForestClassificationModel.load("file://" + sys.argv[1])
+rows = np.load(sys.argv[2])
+flows = spark.createDataFrame([(i, Vectors.dense(row)) for i, row in enumerate(rows.tolist())], ["id", "features"])
+scored = model.transform(flows).orderBy("id").select("prediction", "probability").collect()
+np.save(sys.argv[3], np.array([[r.prediction, *r.probability.toArray()] for r in scored]))
+model.write().save("file://" + sys.argv[1] + "-again")
+facts = {"trees": model.getNumTrees, "nodes": model.totalNumNodes, "debug": model.toDebugString,
+         "importances": model.featureImportances.toArray().tolist()}
+open(sys.argv[4], "w").write(json.dumps(facts))
+"""
+
+
+@pytest.fixture(scope="module")
+def rows():
+    dice = np.random.default_rng(3)
+    labels = dice.integers(4, size=3000)
+    values = dice.normal(size=(3000, 5)) + labels[:, None] * np.array([1.0, 0.5, 0.0, 0.2, 0.0])
+    values[:, 3] = np.round(values[:, 3])
+    return values, labels
+
+
+@pytest.fixture(scope="module")
+def forest(rows):
+    return grow_threaded(bin_all(rows[0], rows[1], 4, 32), SHAPE, 8, threads=2)
+
+
+def written(forest, folder):
+    write_forest(forest, folder, shape=SHAPE, seed=8, columns=COLUMNS, spark_version="4.2.0")
+    return folder
+
+
+def same(one, other):
+    return all(
+        np.array_equal(getattr(a, name), getattr(b, name))
+        for a, b in zip(one.trees, other.trees, strict=True)
+        for name in ("feature", "threshold", "right", "counts", "gain")
+    )
+
+
+def test_stock_spark_without_our_package_says_the_same(forest, rows, tmp_path):
+    model, given, said, facts = (tmp_path / name for name in ("model", "rows.npy", "said.npy", "facts.json"))
+    written(forest, model)
+    np.save(given, rows[0])
+    quiet = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYSPARK_SUBMIT_ARGS")}
+    # -P and -S alone would not do: the editable install of our package is a path file of the environment.
+    hide = "import sys; sys.path[:] = [p for p in sys.path if 'iomt' not in p and not p.rstrip('/').endswith('/lib')]\n"
+    hide += "sys.meta_path[:] = [f for f in sys.meta_path if '__editable__' not in repr(f)]\n"
+    script = tmp_path / "stock.py"
+    script.write_text(hide + STOCK)
+    done = subprocess.run(
+        [sys.executable, script, model, given, said, facts], cwd=tmp_path, env=quiet, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    ours, likeliest = Scorer(forest).probabilities(rows[0])
+    theirs = np.load(said)
+    assert np.array_equal(theirs[:, 0], likeliest)
+    assert np.abs(theirs[:, 1:] - ours).max() <= 1e-12
+    told = json.loads(facts.read_text())
+    assert (told["trees"], told["nodes"]) == (7, forest.nodes)
+    np.testing.assert_allclose(told["importances"], forest.importances(), rtol=1e-12)
+    assert f"<= {forest.trees[0].threshold[0]})" in told["debug"]
+    assert same(read_forest(tmp_path / "model-again"), forest)
+
+
+def test_reading_is_the_inverse_of_writing(forest, tmp_path):
+    folder = written(forest, tmp_path / "model")
+    assert same(read_forest(folder), forest)
+    assert read_shape(folder) == (SHAPE, 8)
+
+
+def test_the_same_forest_is_written_as_the_same_bytes(forest, tmp_path):
+    one, other = (written(forest, tmp_path / name) for name in ("one", "other"))
+    files = sorted(p.relative_to(one) for p in one.rglob("*") if p.is_file())
+    assert [(one / f).read_bytes() for f in files] == [(other / f).read_bytes() for f in files]
+
+
+@pytest.fixture(scope="module")
+def fitted(spark):
+    flows = gold(spark, ["Benign", "ARP_Spoofing", "DoS-TCP"], rows=150, gap=0.7).cache()
+    params = Params(engine="mllib", trees=9, depth=6)
+    return flows, DETECTOR.fit(flows, problem("attack", [0, 1, 11]), params, validation=flows, seed=1, launcher=None)
+
+
+def test_a_forest_of_mllibs_own_is_read_and_scored_as_mllib_does(spark, fitted, tmp_path):
+    flows, theirs = fitted
+    theirs.save(tmp_path)
+    ours = DETECTOR.load(spark, tmp_path, theirs.problem)
+    before, after = (m.transform(flows).orderBy("flow_id").select("prediction", "probability").collect() for m in (theirs, ours))
+    assert [r.prediction for r in before] == [r.prediction for r in after]
+    assert np.abs(np.array([r.probability for r in before]) - np.array([r.probability for r in after])).max() <= 1e-12
+    assert ours.importances == pytest.approx(theirs.importances, rel=1e-12)
+    model = RandomForestClassificationModel.load(spark_path(tmp_path / "mllib"))
+    assert model.totalNumNodes == ours.facts["nodes"]
+
+
+def test_a_missing_value_is_refused_and_never_scored(spark, fitted, tmp_path):
+    flows, theirs = fitted
+    theirs.save(tmp_path)
+    ours = DETECTOR.load(spark, tmp_path, theirs.problem)
+    for value in ("null", "double('nan')"):
+        holed = flows.selectExpr(*[c for c in flows.columns if c != "ttl_mean"], f"{value} as ttl_mean").limit(3)
+        with pytest.raises(Exception, match=r"ContractError: features are missing: ttl_mean \(\d+ rows\)"):
+            ours.transform(holed).collect()
+
+
+def test_a_matrix_names_every_missing_feature(spark):
+    batch = spark.sql("select 1.0D a, double('nan') b, cast(null as double) c").toArrow().to_batches()[0]
+    with pytest.raises(ContractError, match=r"b \(1 rows\), c \(1 rows\)"):
+        matrix(batch, ["a", "b", "c"])

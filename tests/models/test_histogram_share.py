@@ -1,0 +1,61 @@
+"""A forest grown by Spark is the same however its rows are spread."""
+
+import numpy as np
+import pytest
+from pyspark.sql import functions as F
+
+from iomt_ids.contract.errors import ConfigError, ContractError, LaunchError
+from iomt_ids.models.histogram import share
+from iomt_ids.models.histogram.forest import Shape, bin_all, grow
+from iomt_ids.models.random_forest import DETECTOR, Params
+from tests.builders import gold, problem
+
+PROBLEM = problem("attack", [0, 1, 11])
+SHAPE = Shape(6, 7, 16, "0.3", 1)
+
+
+@pytest.fixture(scope="module")
+def flows(spark):
+    return gold(spark, ["Benign", "ARP_Spoofing", "DoS-TCP"], rows=200, gap=0.6).cache()
+
+
+@pytest.fixture(scope="module")
+def forest(flows):
+    return share.fit_forest(flows.coalesce(1), PROBLEM, SHAPE, 3)
+
+
+def arrays(trees):
+    return [[getattr(t, n).tolist() for n in ("feature", "threshold", "right", "counts", "gain")] for t in trees]
+
+
+@pytest.mark.parametrize("partitions", [2, 5])
+def test_the_same_seed_gives_the_same_trees_on_any_number_of_partitions(flows, forest, partitions):
+    spread = flows.repartition(partitions, F.rand(partitions))
+    assert arrays(share.fit_forest(spread, PROBLEM, SHAPE, 3).trees) == arrays(forest.trees)
+
+
+def test_they_are_the_trees_that_one_process_grows_from_the_rows_in_order(flows, forest):
+    rows = flows.orderBy("flow_id").toPandas()
+    labels = np.searchsorted([0, 1, 11], rows["attack_id"])
+    binned = bin_all(rows[list(PROBLEM.features)].to_numpy(), labels, 3, 16)
+    assert arrays(grow(binned, SHAPE, 3, range(6))) == arrays(forest.trees)
+
+
+def test_rows_that_do_not_fit_are_refused_with_a_way_out(flows, monkeypatch):
+    monkeypatch.setattr(share, "_MOST_BYTES", 10_000)
+    with pytest.raises(LaunchError, match=r"600 rows of 42 features .*engine=mllib"):
+        share.fit_forest(flows, PROBLEM, SHAPE, 3)
+
+
+def test_a_missing_value_stops_the_fit(flows):
+    holed = flows.withColumn("ttl_mean", F.when(F.col("source_line") != 2, F.col("ttl_mean")))
+    with pytest.raises(Exception, match=f"{ContractError.__name__}: features are missing: ttl_mean"):
+        share.fit_forest(holed, PROBLEM, SHAPE, 3)
+
+
+@pytest.mark.parametrize(("params", "wanted"), [
+    (Params(engine="mlib"), "histogram or mllib"), (Params(bins=257), "bins 2 to 256"), (Params(trees=0), "trees >= 1"),
+])
+def test_impossible_parameters_are_refused(flows, params, wanted):
+    with pytest.raises(ConfigError, match=wanted):
+        DETECTOR.fit(flows, PROBLEM, params, validation=flows, seed=0, launcher=None)
