@@ -42,6 +42,8 @@ _LEAST_CAPTURES = 4
 # Dividing by windows of 10 or 100 packets twice leaves four decimals; what needs more was measured or divided otherwise.
 _DECIMALS = 4
 _ON_GRID, _OFF_GRID, _LEAST_LEVELS = 0.99, 0.5, 12
+# Sums of doubles are off by some last bits; a grid is not finer than that.
+_LAST_BITS = 16 * np.finfo(float).eps
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,8 @@ def _restarts(values: np.ndarray) -> bool:
 
 def _period(place: Place) -> int | None:
     """The distance at which values recur although neighbours differ; None where there is none."""
-    if not place.varies:
+    # Values that seldom occur twice cannot recur in most rows.
+    if not place.varies or len(np.unique(place.values)) > len(place.values) / 2:
         return None
     beside = _recurrence(place, 1)
     found = [(_recurrence(place, lag), -lag) for lag in _LAGS]
@@ -225,7 +228,8 @@ def _levels(values: np.ndarray) -> tuple[float, ...]:
 def _decimals(values: np.ndarray) -> int | None:
     """Decimals that a class needs, more than `_DECIMALS` where it is on no grid; None where it cannot be told."""
     distinct = np.unique(values)
-    if len(distinct) < _LEAST_LEVELS:
+    # Too few levels say nothing; of numbers so large, doubles do not keep the decimals.
+    if len(distinct) < _LEAST_LEVELS or np.abs(distinct).max() * 10.0**_DECIMALS * _LAST_BITS > 0.1:
         return None
     on = [_on_grid(distinct, d) for d in range(_DECIMALS + 1)]
     found = next((d for d, share in enumerate(on) if share >= _ON_GRID), None)
@@ -236,5 +240,4 @@ def _decimals(values: np.ndarray) -> int | None:
 
 def _on_grid(values: np.ndarray, decimals: int) -> float:
     scaled = values * 10.0**decimals
-    # Sums of doubles are off by some last bits; a grid is not finer than that.
-    return float(np.mean(np.abs(scaled - np.round(scaled)) <= 1e-6 + 1e-12 * np.abs(scaled)))
+    return float(np.mean(np.abs(scaled - np.round(scaled)) <= 1e-6 + _LAST_BITS * np.abs(scaled)))
