@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from iomt_ids.contract.flows import feature_names
 from iomt_ids.evaluate.artefacts import DRIFT, clock_evidence, places_of, rounding_evidence, window_evidence
-from iomt_ids.evaluate.captures import Capture, bin_edges, count_values, gather_captures
+from iomt_ids.evaluate.captures import Capture, bin_edges, count_gathered, count_values, gather_captures
 
 VERDICTS = ("quarantine", "ablate", "keep")
 # Two classes are told apart if one feature alone is right on 19 rows of 20.
@@ -34,7 +34,7 @@ def describe_leaks(flows: DataFrame) -> dict[str, Any]:
     Parameters
     ----------
     flows : DataFrame
-        Rows of `gold.features`, of one release. Three passes are made over those outside the test split.
+        Rows of `gold.features`, of one release. Three passes at most are made over those outside the test split.
 
     Returns
     -------
@@ -57,13 +57,16 @@ def describe_leaks(flows: DataFrame) -> dict[str, Any]:
     seen = flows.where(F.col("split") != "test")
     first = seen.select("release").first()
     features = feature_names(first["release"], "all") if first else ()
-    captures = gather_captures(seen, features) if first else []
+    captures, is_whole = gather_captures(seen, features) if first else ([], True)
     learnt = [c for c in captures if not c.is_profile]
     labels = {name: i for i, name in enumerate(sorted({c.attack for c in learnt}))}
     edges = bin_edges(learnt, len(features))
-    counts = count_values(seen.where(F.col("split") != "profile"), features, edges, labels) if learnt else None
+    if is_whole:
+        counts = count_gathered(learnt, edges, labels)
+    else:
+        counts = count_values(seen.where(F.col("split") != "profile"), features, edges, labels)
     protocols = {c.attack: c.protocol for c in learnt}
-    values = [None if counts is None else value_evidence(counts[i], list(labels), protocols) for i in range(len(features))]
+    values = [value_evidence(of_feature, list(labels), protocols) for of_feature in counts]
     return judge_features(captures, features, values)
 
 
