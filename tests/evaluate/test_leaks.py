@@ -80,7 +80,8 @@ def test_an_alternation_that_all_classes_share_names_none_of_them() -> None:
 
 
 def test_an_alternation_in_one_class_beside_ordinary_traffic_is_no_rule_of_the_recording() -> None:
-    changed = [recordings._with(c, 0, np.where(np.arange(len(c.lines)) % 2, 5.5, 13.5)) if c.attack == "Scan" else c
+    levels = {"Scan": (5.5, 13.5), "Sweep": (9.5, 9.5)}
+    changed = [recordings._with(c, 0, np.where(np.arange(len(c.lines)) % 2, *levels[c.attack])) if c.attack in levels else c
                for c in clean_captures(1)]
     assert verdicts(changed)[COLUMNS[0]] == "ablate"
 
