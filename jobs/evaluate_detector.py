@@ -45,7 +45,7 @@ def judge(spark: SparkSession, config: Config, models: list[SavedModel], into: R
     warehouse = Warehouse.of(config)
     flows = warehouse.read(spark, GOLD_FEATURES)
     verdicts = [verdict_on(spark, config, model) for model in models]
-    log().info("describing attacks and devices")
+    log().info("describing attacks and devices, looking for leaks")
     content = {
         "run": describe_run(into, config, versions(spark)),
         **describe_verdicts(verdicts, flows, config.data, warehouse.versions(spark)),

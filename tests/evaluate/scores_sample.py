@@ -71,7 +71,38 @@ def sample_scores(
             "attacks": [_attack(a, dice) for a in ATTACKS if a.category != "Benign"],
             "devices": [_device(d, i, models, dice) for i, d in enumerate(devices)],
         },
+        "leaks": {
+            "captures": 12,
+            "rows": 15_000,
+            "features": [
+                _judged("iat_epoch_s", "quarantine", dated=10, factors=[10.0, 20.0], first="2023-08-28", last="2023-09-14"),
+                _judged("buffer_packets", "quarantine", periodic=6, constant=4, lag=2, levels=[[5.5, 13.5], [9.5]]),
+                _judged("weight", "quarantine", gridded=["Benign"], free=["DoS-SYN", "DoS-UDP"], decimals=2),
+                _judged("flow_header_bytes", "ablate", ordered=1, restarts=1, rho=0.93),
+                _judged("ttl_mean", "keep"),
+            ],
+            "files": [
+                {
+                    "class": "DoS-SYN", "files": 4, "rows": 120, "accuracy": 0.91, "chance": 0.25, "kept_accuracy": 0.27,
+                    "told": True, "kept_told": False,
+                }
+            ],
+            "not_testable": ["Benign", "ARP_Spoofing"],
+        },
     }
+
+
+def _judged(feature: str, verdict: str, **seen: Any) -> dict[str, Any]:
+    """A feature's verdict as `describe_leaks` gives it; `seen` overrides any number of its evidence."""
+    clock = {"captures": 10, "dated": 0, "factors": [], "first": None, "last": None, "indexed": 0, "ordered": 0, "restarts": 0}
+    window = {"captures": 10, "periodic": 0, "constant": 0, "lag": None, "levels": [], "is_rule": False}
+    rounding: dict[str, Any] = {"gridded": [], "free": [], "decimals": None}
+    value = {"f1_macro": 0.5, "told": 3, "pairs": 45, "best": ["Benign", "DoS-SYN"], "best_accuracy": 0.99}
+    parts: dict[str, dict[str, Any]] = {
+        "clock": clock | {"rho": 0.1}, "window": window, "rounding": rounding, "value": value,
+    }
+    filled = {name: {k: seen.get(k, v) for k, v in part.items()} for name, part in parts.items()}
+    return {"feature": feature, "verdict": verdict, "protocol": "wifi_mqtt", "sentence": f"why {feature} is {verdict}", **filled}
 
 
 def sample_confusion(task: str, skill: float, dice: random.Random) -> list[list[int]]:

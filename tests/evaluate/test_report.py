@@ -68,6 +68,7 @@ def test_every_section_and_table_is_there(browser: Browser, page: Path) -> None:
         "models",
         "learning",
         "importance",
+        "leaks",
         "attacks",
         "devices",
         "data",
@@ -86,6 +87,9 @@ def test_every_section_and_table_is_there(browser: Browser, page: Path) -> None:
         "importance-attack-leak_free",
         "importance-attack-all",
         "mistaken-DoS-SYN",
+        "leaks-suspects",
+        "leaks-kept",
+        "leaks-files",
     }
     assert wanted <= tables
     assert browser.ask("document.querySelectorAll('#models svg.heat').length") == 18
@@ -153,6 +157,31 @@ def test_false_alarms_of_devices_are_those_of_the_insight(browser: Browser, page
     assert [r[0] for r in rows] == ["Ecobee_Camera", "Powerlabs_HR_Monitor"]
     alarms = scores["insight"]["devices"][0]["false_alarms"]["random_forest-binary-leak_free"]
     assert rows[0][3].startswith(f"{100 * alarms['rate']:.1f} %")
+
+
+def test_each_feature_shows_its_verdict_and_what_it_rests_on(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    rows = {row[0]: row[1:] for row in browser.ask(f"{_ROWS}('leaks-suspects')")}
+    alone = "macro-F1 0.50; tells 3 of 45 pairs"
+    assert rows["iat_epoch_s"] == [
+        "quarantine", "why iat_epoch_s is quarantine", alone,
+        "a date in 10 of 10 (×10, ×20): 2023-08-28 to 2023-09-14; rank correlation +0.10", "–", "–",
+    ]
+    assert rows["buffer_packets"][4] == "recurs every 2 rows in 6, constant in 4 of 10; 5.5, 13.5 / 9.5"
+    assert rows["weight"][5] == "1 classes on 2 decimals, 2 on no grid"
+    assert rows["flow_header_bytes"][0] == "ablate"
+    assert [row[:2] for row in browser.ask(f"{_ROWS}('leaks-kept')")] == [["ttl_mean", "keep"]]
+    assert browser.ask(f"{_ROWS}('leaks-files')") == [["DoS-SYN", "4", "120", "0.25", "0.91told", "0.27not told"]]
+
+
+def test_a_leak_that_the_contract_does_not_mark_is_said_aloud(scores: dict[str, Any]) -> None:
+    assert "exactly what the leak-free features leave out" in render_report(scores)
+    other = copy.deepcopy(scores)
+    other["leaks"]["features"][0]["verdict"] = "keep"
+    other["leaks"]["features"][4]["verdict"] = "quarantine"
+    text = render_report(other)
+    assert "still in the leak-free features: <code>ttl_mean</code>. Marked as a leak, but not seen" in text
+    assert "exactly what the leak-free" not in text
 
 
 def test_rows_and_their_total_are_those_of_the_data(browser: Browser, page: Path, scores: dict[str, Any]) -> None:
@@ -246,6 +275,10 @@ def test_a_hostile_name_stays_text_everywhere(browser: Browser, tmp_path: Path, 
         attack["features"][0]["feature"] = HOSTILE
     for score in hostile["scores"]:
         score["detector"] = HOSTILE
+    for feature in hostile["leaks"]["features"]:
+        feature |= {"feature": HOSTILE, "sentence": HOSTILE}
+    hostile["leaks"]["files"][0]["class"] = HOSTILE
+    hostile["leaks"]["not_testable"] = [HOSTILE]
     browser.complaints.clear()
     browser.open(written(hostile, tmp_path))
     assert browser.complaints == []
@@ -264,13 +297,13 @@ def test_thirty_models_stay_under_ten_megabytes(browser: Browser, tmp_path: Path
     assert browser.ask("document.querySelectorAll('#models svg.heat').length") == 30
 
 
-@pytest.mark.parametrize("key", ["models", "insight"])
-def test_a_report_without_models_or_insight_says_why(
+@pytest.mark.parametrize("key", ["models", "insight", "leaks"])
+def test_a_report_without_a_part_says_why(
     browser: Browser, tmp_path: Path, scores: dict[str, Any], key: str
 ) -> None:
     browser.open(written({**scores, key: {}}, tmp_path))
-    sections = ("learning", "importance") if key == "models" else ("attacks", "devices")
-    for section in sections:
+    sections = {"models": ("learning", "importance"), "insight": ("attacks", "devices"), "leaks": ("leaks",)}
+    for section in sections[key]:
         assert len(browser.ask(f"document.querySelector('#{section} .empty').textContent")) > 40
 
 

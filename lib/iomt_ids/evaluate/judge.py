@@ -16,6 +16,7 @@ from iomt_ids.contract.problem import Problem
 from iomt_ids.contract.tables import SCORES
 from iomt_ids.evaluate.confusion import SCOPES, Count, confusion_matrix, count_predictions
 from iomt_ids.evaluate.insight import describe_attacks, describe_devices
+from iomt_ids.evaluate.leaks import describe_leaks
 from iomt_ids.evaluate.scores import Tally, score
 
 JUDGED = ("test", "validation", "profile")
@@ -74,7 +75,7 @@ def judge_model(
 def describe_verdicts(
     verdicts: Sequence[Verdict], flows: DataFrame, data: NamedData, tables: dict[str, int | None]
 ) -> dict[str, Any]:
-    """The parts ``data``, ``scores`` and ``insight`` of `scores.json`.
+    """The parts ``data``, ``scores``, ``insight`` and ``leaks`` of `scores.json`.
 
     Parameters
     ----------
@@ -89,6 +90,7 @@ def describe_verdicts(
         "data": describe_data(flows, data, tables),
         "scores": [entry for verdict in verdicts for entry in verdict.scores],
         "insight": describe_flows(flows, verdicts),
+        "leaks": describe_leaks(flows),
     }
 
 

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from iomt_ids.contract.attacks import ATTACKS, SPLITS, TASKS
 from iomt_ids.contract.flows import FEATURE_SETS, FLOW_COLUMNS, RELEASES, FlowColumn
 from iomt_ids.evaluate.charts import heat_map, interval_chart, line_chart, movement_map
+from iomt_ids.evaluate.evidence import leak_section
 from iomt_ids.evaluate.insight import mistaken_for
 
 _SCOPES = {"all": "All traffic", "wifi_mqtt": "Wi-Fi and MQTT", "bluetooth": "Bluetooth"}
@@ -36,8 +37,8 @@ def render_report(scores: Mapping[str, Any]) -> str:
     Parameters
     ----------
     scores : mapping
-        The content of ``scores.json``. ``models`` and ``insight`` may be empty: their sections then
-        say why there is nothing to see.
+        The content of ``scores.json``. ``models``, ``insight`` and ``leaks`` may be empty: their sections
+        then say why there is nothing to see.
 
     Returns
     -------
@@ -50,14 +51,15 @@ def render_report(scores: Mapping[str, Any]) -> str:
     text = resources.files("iomt_ids.evaluate").joinpath("report.html.j2").read_text(encoding="utf-8")
     tested = [s for s in scores["scores"] if s["split"] == "test"]
     best = {task: _best(tested, task) for task in TASKS}
-    insight = scores.get("insight") or {}
+    insight, leaks = scores.get("insight") or {}, _leaks(scores["data"].get("release"))
     return page.from_string(text).render(
-        run=scores["run"], data=scores["data"], columns=_COLUMNS, leaks=_leaks(scores["data"].get("release")),
+        run=scores["run"], data=scores["data"], columns=_COLUMNS, leaks=leaks,
         set_names=_SET_NAMES, task_questions=_QUESTIONS, scope_names=_SCOPES,
         headlines=[_headline(tested, task, best[task]) for task in TASKS if any(s["task"] == task for s in tested)],
         scopes=[_scope(tested, scope) for scope in _SCOPES if any(s["scope"] == scope for s in tested)],
         models=[_model(s) for s in _in_order(tested) if s["scope"] == "all"],
         curves=_curves(scores.get("models") or {}), importances=_importances(scores.get("models") or {}),
+        hunt=leak_section(scores.get("leaks") or {}, [c.name for c in leaks]),
         devices=insight.get("devices") or [], alarm_columns=_alarm_columns(insight.get("devices") or []),
         rows=_rows(scores["data"].get("rows") or {}), facts=_facts(scores),
         config=_flat(scores["run"].get("config") or {}),
