@@ -14,6 +14,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # Beside the project, never in it; a lone clone has none and says so.
 REAL_DATA = ROOT.parent / "shared" / "data" / "ciciomt2024"
 
+# Every Java that a test starts lives for seconds: without the second compiler it needs half the processor time.
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+
 # A loaded machine is no failure, and a red test must be red again when it is run again.
 settings.register_profile("steady", deadline=None, max_examples=60, derandomize=True)
 settings.load_profile("steady")
