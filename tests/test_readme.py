@@ -35,6 +35,13 @@ def told(done):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _no_cluster_is_left():
+    """One of the commands starts a cluster, and the tests come in no order that would stop it."""
+    yield
+    assert shell(".venv/bin/iomt-ids cluster down").returncode == 0
+
+
 @pytest.fixture(scope="session")
 def first():
     """The first command, as a newcomer types it."""
