@@ -45,9 +45,9 @@ def run(spark: SparkSession, config: Config) -> Outcome:
     require_complete(flows, features)
     rows_in, all_rows = flows.count(), silver.count()
     log().info("building features of %d rows, release %s; %d rows are of another", rows_in, release, all_rows - rows_in)
-    before = warehouse.version(spark, GOLD_FEATURES)
+    before = warehouse.version(GOLD_FEATURES)
     warehouse.overwrite(flows.transform(order_flows, rows=rows_in), GOLD_FEATURES)
-    rows_out = warehouse.rows_written(spark, GOLD_FEATURES)
+    rows_out = warehouse.rows(spark, GOLD_FEATURES)
     if rows_in != rows_out:
         warehouse.restore(spark, GOLD_FEATURES, before)
         raise ContractError(f"{rows_in} rows in, {rows_out} out: they do not add up; nothing was kept")

@@ -48,7 +48,7 @@ def judge(spark: SparkSession, config: Config, models: list[SavedModel], into: R
     log().info("describing attacks and devices, looking for leaks")
     content = {
         "run": describe_run(into, config, versions(spark)),
-        **describe_verdicts(verdicts, flows, config.data, warehouse.versions(spark)),
+        **describe_verdicts(verdicts, flows, config.data, warehouse.versions()),
         "models": {model.name: model.facts for model in models},
     }
     into.write("scores.json", content)

@@ -29,9 +29,9 @@ def run(spark: SparkSession, config: Config) -> Outcome:
         .transform(label_flows)
         .transform(split_flows, salt=config.split.salt, validation_fraction=config.split.validation_fraction)
     )
-    before = warehouse.version(spark, SILVER_FLOWS)
+    before = warehouse.version(SILVER_FLOWS)
     warehouse.overwrite(refined, SILVER_FLOWS)
-    rows_in, rows_out = flows.count(), warehouse.rows_written(spark, SILVER_FLOWS)
+    rows_in, rows_out = (warehouse.rows(spark, table) for table in (BRONZE_FLOWS, SILVER_FLOWS))
     if rows_in != rows_out:
         warehouse.restore(spark, SILVER_FLOWS, before)
         raise ContractError(f"{rows_in} rows in, {rows_out} out: they do not add up; nothing was kept")

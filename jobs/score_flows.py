@@ -35,9 +35,9 @@ def run(spark: SparkSession, config: Config) -> Outcome:
     identified = flows.withColumn("flow_id", flow_id(F.col("source_file"), F.col("source_line")))
     log().info("scoring %d rows with %s", read.rows["out"], served.name)
     alerts = name_verdicts(detector.transform(identified), problem=served.problem, model=f"{served.run}/{served.name}")
-    before = warehouse.version(spark, GOLD_ALERTS)
+    before = warehouse.version(GOLD_ALERTS)
     warehouse.overwrite(alerts, GOLD_ALERTS)
-    scored = warehouse.rows_written(spark, GOLD_ALERTS)
+    scored = warehouse.rows(spark, GOLD_ALERTS)
     if scored != read.rows["out"]:
         warehouse.restore(spark, GOLD_ALERTS, before)
         raise ContractError(f"{read.rows['out']} rows in, {scored} verdicts: they do not add up; nothing was kept")

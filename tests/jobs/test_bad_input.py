@@ -30,7 +30,7 @@ def refuses(ward, submit, spark, request):
     warehouse = Warehouse(ward / "out" / DataConfig(str(raw), "", 0).name / "warehouse", "delta")
 
     def refused(damage, *settings):
-        before = warehouse.versions(spark), warehouse.read(spark, BRONZE_FLOWS).count()
+        before = warehouse.versions(), warehouse.read(spark, BRONZE_FLOWS).count()
         shutil.copytree(raw, aside)
         try:
             damage(raw)
@@ -41,7 +41,7 @@ def refuses(ward, submit, spark, request):
         assert done.status == 2, done.stderr
         assert "Traceback" not in done.stderr
         assert [line for line in done.stdout.splitlines() if line.startswith("{")] == []
-        assert (warehouse.versions(spark), warehouse.read(spark, BRONZE_FLOWS).count()) == before
+        assert (warehouse.versions(), warehouse.read(spark, BRONZE_FLOWS).count()) == before
         return done.stderr
 
     return refused

@@ -64,12 +64,12 @@ def test_a_worse_model_does_not_replace_the_served_one(first, night, home):
 
 def test_the_same_night_again_leaves_the_same_tables_and_is_not_worse(first, night, home, spark):
     warehouse = Warehouse(home / "warehouse", "delta")
-    tables = list(warehouse.versions(spark))
+    tables = list(warehouse.versions())
     again = night()
     assert again.facts["gate"]["promote"] is True
     assert served(home) == again.run
     assert again.rows == first.rows
-    assert list(warehouse.versions(spark)) == tables
+    assert list(warehouse.versions()) == tables
 
 
 def test_flows_are_scored_by_the_served_model_of_other_data(first, night, home, tmp_path):

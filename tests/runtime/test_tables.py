@@ -31,7 +31,7 @@ def test_writing_twice_leaves_the_same_rows(spark, warehouse):
     flows = bronze(spark, {}, {})
     for _ in range(2):
         warehouse.overwrite(flows, BRONZE_FLOWS)
-        assert warehouse.rows_written(spark, BRONZE_FLOWS) == 2
+        assert warehouse.rows(spark, BRONZE_FLOWS) == 2
     assert warehouse.read(spark, BRONZE_FLOWS).count() == 2
 
 
@@ -75,4 +75,4 @@ def test_a_delta_table_travels_back_and_can_be_restored(spark, tmp_path):
     assert warehouse.read(spark, BRONZE_FLOWS).count() == 1
     warehouse.restore(spark, BRONZE_FLOWS, None)
     assert not warehouse.exists(BRONZE_FLOWS)
-    assert warehouse.versions(spark) == {}
+    assert warehouse.versions() == {}

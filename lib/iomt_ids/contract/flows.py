@@ -11,6 +11,7 @@ for v1 the meanings were read off the data themselves, see docs/experiments.md.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -41,6 +42,20 @@ class FlowColumn:
     unit: str
     meaning: str
     leak: str | None = None
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Least and greatest value that physics allows, both included.
+
+        Examples
+        --------
+        >>> next(c for c in FLOW_COLUMNS if c.name == "syn_fraction").limits
+        (0.0, 1.0)
+        """
+        if self.name.endswith("_fraction"):
+            return 0.0, 1.0
+        # Not the clock, which is no time, nor covariances, which have a sign.
+        return (0.0, math.inf) if self.unit == "B" else (-math.inf, math.inf)
 
 
 _FLAG = "fraction of the window's packets with the TCP {} flag"
@@ -123,6 +138,9 @@ FLOW_COLUMNS: tuple[FlowColumn, ...] = (
 )
 
 FEATURE_SETS = ("leak_free", "all")
+# Each at most the next, but for rounding in the last digits.
+IN_ORDER = ("length_min_bytes", "length_mean_bytes", "length_max_bytes")
+ROUNDING = 1e-9
 
 
 def source_header(release: str) -> tuple[str, ...]:

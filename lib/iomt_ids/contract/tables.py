@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from pyspark.sql import types as T
 
-from iomt_ids.contract.flows import FLOW_COLUMNS
+from iomt_ids.contract.flows import FLOW_COLUMNS, IN_ORDER, ROUNDING
 
 _FLOW_FIELDS = [T.StructField(c.name, T.DoubleType(), True) for c in FLOW_COLUMNS]
 
@@ -93,15 +94,33 @@ class Table:
         Partition columns, outermost first.
     sentence : str
         One line for the data dictionary.
+    constraints : tuple of (str, str)
+        Delta CHECK constraints: name, SQL.
     """
 
     name: str
     schema: T.StructType
     partitions: tuple[str, ...]
     sentence: str
+    constraints: tuple[tuple[str, str], ...] = ()
 
 
-BRONZE_FLOWS = Table("bronze.flows", BRONZE, ("split", "category"), "every readable row of the source files, as it was read")
+def _flow_constraints() -> tuple[tuple[str, str], ...]:
+    # NULL is no violation: a release lacks some columns.
+    found = {}
+    for column in FLOW_COLUMNS:
+        least, most = column.limits
+        if least > -math.inf:
+            found[f"{column.name}_is_possible"] = f"{column.name} >= {least}" + (f" AND {column.name} <= {most}" if most < math.inf else "")
+    low, middle, high = IN_ORDER
+    slack = f"{ROUNDING} * {high}"
+    found["lengths_are_in_order"] = f"{low} <= {middle} + {slack} AND {middle} <= {high} + {slack}"
+    return tuple(found.items())
+
+
+BRONZE_FLOWS = Table("bronze.flows", BRONZE, ("split", "category"),
+                     "every readable row of the source files, as it was read",
+                     _flow_constraints())
 BRONZE_REJECTS = Table("bronze.rejects", REJECTS, (), "every row that could not be read, with the reason and its raw text")
 SILVER_FLOWS = Table("silver.flows", SILVER, ("split", "category"), "typed, labelled rows, with validation split off train")
 GOLD_FEATURES = Table("gold.features", FEATURES, ("split", "category"), "the rows that detectors learn from and are scored on")

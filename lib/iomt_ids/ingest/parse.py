@@ -1,9 +1,9 @@
 """Lines to rows or rejects, inside a Spark task.
 
-Arrow's CSV reader parses a whole block. A block that it refuses, or that holds a number that is
-not finite, is halved until the bad lines stand alone; only those are looked at in Python, to say
-which column is wrong. Both paths round decimal text to the nearest double, so the same text gives
-the same number whichever path it took.
+`scan` reads the plain lines of a block in one pass and says where the others are; only those are looked at in Python, which
+reads what is merely unusual (quotes, blanks, more digits than a double holds) and says of the rest which column is wrong. A
+record is one line of the file: every column is a number, so a line end inside quotes is never part of a value, and a file may
+be cut at any line end. Both ways round decimal text to the nearest double.
 """
 
 from __future__ import annotations
@@ -14,14 +14,11 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from pyarrow import csv as arrow_csv
 
-from iomt_ids.contract.flows import source_header
+from iomt_ids.contract.flows import IN_ORDER, ROUNDING, columns_of, source_header
+from iomt_ids.ingest.scan import scan_lines
 
-_SMALL = 64
-# What Arrow reads as a double: no hexadecimal, no underscores, no decimal comma, nan and inf not at all.
+# A decimal number and nothing else: no hexadecimal, no underscores, no decimal comma, nan and inf not at all.
 _NUMBER = re.compile(r"[ \t]*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[ \t]*")
 
 
@@ -53,13 +50,16 @@ class Parsed:
 
     Attributes
     ----------
-    tables : list of Table
-        Columns are the source's, all double, then ``source_line`` (int64).
+    values : ndarray of float64, shape (columns, rows)
+        In the order of the release's header; rows in the order of the file.
+    lines : ndarray of int64, shape (rows,)
+        The line of each row in the file, counted from 1.
     rejects : list of Reject
-        The other lines.
+        The other lines, in the order of the file.
     """
 
-    tables: list[pa.Table]
+    values: np.ndarray
+    lines: np.ndarray
     rejects: list[Reject]
 
 
@@ -84,83 +84,56 @@ def parse_block(data: bytes, first_line: int, release: str) -> Parsed:
     first_line : int
         Number of the first of them in the file.
     release : str
-        Gives the columns.
+        Gives the columns and what they may hold.
 
     Returns
     -------
     Parsed
         Rows and rejects together are `count_lines` of the data.
     """
-    parsed = Parsed([], [])
-    _parse(data, first_line, source_header(release), parsed)
-    return parsed
+    if data and not data.endswith(b"\n"):
+        data += b"\n"
+    names, count = source_header(release), data.count(b"\n")
+    values, lines = np.empty((len(names), count)), np.empty(count, np.int64)
+    odd = np.empty((count, 3), np.int64)
+    columns = columns_of(release)
+    least, most = np.array([c.limits for c in columns]).T.copy()
+    places = [c.name for c in columns]
+    rows, others = scan_lines(
+        np.frombuffer(data, np.uint8), values, lines, odd, least, most, np.array([places.index(name) for name in IN_ORDER]), ROUNDING
+    )
+    values, lines = values[:, :rows], lines[:rows] + first_line
+    read, rejects = _look_at(data, odd[:others], first_line, release)
+    if read:
+        late = np.array(sorted(read))
+        values = np.concatenate([values, np.array([read[line] for line in late]).T], axis=1)
+        lines = np.concatenate([lines, late])
+        order = np.argsort(lines, kind="stable")
+        values, lines = values[:, order], lines[order]
+    return Parsed(values, lines, rejects)
 
 
-def _parse(data: bytes, first_line: int, header: tuple[str, ...], parsed: Parsed) -> None:
-    lines = count_lines(data)
-    if lines == 0:
-        return
-    table = _fast(data, lines, header)
-    if table is not None:
-        parsed.tables.append(table.append_column("source_line", pa.array(np.arange(first_line, first_line + lines))))
-    elif lines <= _SMALL:
-        _slowly(data, first_line, header, parsed)
-    else:
-        middle = _middle(data)
-        _parse(data[:middle], first_line, header, parsed)
-        _parse(data[middle:], first_line + count_lines(data[:middle]), header, parsed)
-
-
-def _middle(data: bytes) -> int:
-    """Offset of a line start near the middle; more than one line is given, so there is one."""
-    newline = data.find(b"\n", len(data) // 2)
-    if newline < 0 or newline + 1 >= len(data):
-        newline = data.rfind(b"\n", 0, len(data) - 1)
-    return newline + 1
-
-
-def _fast(data: bytes, lines: int, header: tuple[str, ...]) -> pa.Table | None:
-    # A quote may hide a line end or a comma, a lone CR is a line end to Arrow, and a byte-order mark is nothing to it
-    # at the start of a block but not a number within one: not for this path.
-    if b'"' in data or data.startswith(b"\xef\xbb\xbf") or data.count(b"\r") != data.count(b"\r\n"):
-        return None
-    try:
-        table = arrow_csv.read_csv(
-            pa.BufferReader(data),
-            read_options=arrow_csv.ReadOptions(column_names=list(header), use_threads=False, block_size=len(data) + 1),
-            parse_options=arrow_csv.ParseOptions(quote_char=False, newlines_in_values=False, ignore_empty_lines=False),
-            convert_options=arrow_csv.ConvertOptions(
-                column_types=dict.fromkeys(header, pa.float64()), null_values=[], strings_can_be_null=False
-            ),
-        )
-    except (pa.ArrowInvalid, pa.ArrowException):
-        return None
-    if table.num_rows != lines or any(c.null_count for c in table.columns):
-        return None
-    if not all(pc.all(pc.is_finite(c)).as_py() for c in table.columns):
-        return None
-    return table
-
-
-def _slowly(data: bytes, first_line: int, header: tuple[str, ...], parsed: Parsed) -> None:
-    rows: list[list[float]] = []
-    numbers: list[int] = []
-    pieces = data.split(b"\n")
-    if data.endswith(b"\n"):
-        pieces.pop()
-    for offset, raw in enumerate(pieces):
-        outcome = _row_or_reject(raw, first_line + offset, header)
+def _look_at(data: bytes, odd: np.ndarray, first_line: int, release: str) -> tuple[dict[int, list[float]], list[Reject]]:
+    read: dict[int, list[float]] = {}
+    rejects = []
+    for line, start, end in odd.tolist():
+        outcome = read_line(data[start:end], first_line + line, release)
         if isinstance(outcome, Reject):
-            parsed.rejects.append(outcome)
+            rejects.append(outcome)
         else:
-            rows.append(outcome)
-            numbers.append(first_line + offset)
-    if rows:
-        columns = [pa.array(column, pa.float64()) for column in zip(*rows, strict=True)]
-        parsed.tables.append(pa.table([*columns, pa.array(numbers, pa.int64())], names=[*header, "source_line"]))
+            read[first_line + line] = outcome
+    return read, rejects
 
 
-def _row_or_reject(raw: bytes, line: int, header: tuple[str, ...]) -> list[float] | Reject:
+def read_line(raw: bytes, line: int, release: str) -> list[float] | Reject:
+    """One line without its LF, read with patience.
+
+    Returns
+    -------
+    list of float or Reject
+        A value a column, or what is wrong.
+    """
+    header = source_header(release)
     shown = raw.decode("utf-8", errors="backslashreplace")
     text = raw.removesuffix(b"\r").decode("utf-8", errors="replace")
     if not text.strip():
@@ -179,7 +152,8 @@ def _row_or_reject(raw: bytes, line: int, header: tuple[str, ...]) -> list[float
         if problem:
             return Reject(line, column, f"{problem}: {field[:80]!r}", shown)
         values.append(float(field))
-    return values
+    wrong = _impossible(values, release)
+    return Reject(line, wrong[0], wrong[1], shown) if wrong else values
 
 
 def _problem_of(field: str) -> str | None:
@@ -190,3 +164,17 @@ def _problem_of(field: str) -> str | None:
     if not _NUMBER.fullmatch(field):
         return "not a number"
     return None if math.isfinite(float(field)) else "not finite"
+
+
+def _impossible(values: list[float], release: str) -> tuple[str, str] | None:
+    columns = columns_of(release)
+    for column, value in zip(columns, values, strict=True):
+        least, most = column.limits
+        if not least <= value <= most:
+            allowed = f"{least:g} to {most:g}" if most < math.inf else f"{least:g} or more"
+            return getattr(column, release), f"impossible value {value!r}, wanted {allowed}"
+    by_name = {c.name: (getattr(c, release), value) for c, value in zip(columns, values, strict=True)}
+    (low, least), (middle, mean), (high, most) = (by_name[name] for name in IN_ORDER)
+    if not (least <= mean + ROUNDING * most and mean <= most + ROUNDING * most):
+        return middle, f"impossible values: {low} {least!r}, {middle} {mean!r}, {high} {most!r} are not in this order"
+    return None

@@ -1,18 +1,17 @@
-"""Which lines of which files become rows: everything that can be refused is refused here, all at once."""
+"""Which files may be read: everything that can be refused is refused here, all at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-from pyarrow import fs
 
 from iomt_ids.contract.errors import SourceError, raise_all
 from iomt_ids.contract.flows import RELEASES, source_header
 from iomt_ids.ingest.source import Capture, Source
+from iomt_ids.ingest.unpack import PACKINGS, Limits, UnpackError, open_content, packing_of
 
-_HEADER_LIMIT = 65_536
+HEADER_BYTES = 65_536
+_BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
@@ -28,20 +27,40 @@ class CapturedFile:
     release : str
         One of `contract.flows.RELEASES`.
     size : int
-        Bytes.
+        Bytes on disk.
+    changed_ns : int
+        When it was last written, nanoseconds since 1970.
     body : int
-        Byte offset of the first row.
+        Byte offset of the first row, in the unpacked content.
+    packing : str or None
+        ``gz``, ``zst`` or ``zip``; None for plain text.
     """
 
     capture: Capture
     location: str
     release: str
     size: int
+    changed_ns: int
     body: int
+    packing: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Path below the data folder, as it is on disk."""
+        return f"{self.capture.path}.{self.packing}" if self.packing else self.capture.path
 
 
-def find_files(folder: Path, source: Source) -> list[CapturedFile]:
+def find_files(folder: Path, source: Source, limits: Limits) -> list[CapturedFile]:
     """Every file of a data folder, named, typed and ready to be read.
+
+    Parameters
+    ----------
+    folder : Path
+        The data folder.
+    source : Source
+        Gives the files' pattern; the same names packed (``.gz``, ``.zst``, ``.zip``) are found as well.
+    limits : Limits
+        How much a packed file may hold.
 
     Raises
     ------
@@ -51,26 +70,35 @@ def find_files(folder: Path, source: Source) -> list[CapturedFile]:
     """
     if not folder.is_dir():
         raise SourceError(f"{folder}: there is no such folder")
-    paths = sorted(p for p in folder.glob(source.glob) if p.is_file())
+    patterns = [source.glob, *(f"{source.glob}.{packing}" for packing in PACKINGS)]
+    paths = sorted({p for pattern in patterns for p in folder.glob(pattern) if p.is_file()})
     if not paths:
         raise SourceError(f"{folder}: no file matches {source.glob}")
     found: list[CapturedFile] = []
     problems: list[str] = []
+    named: dict[str, str] = {}
     for path in paths:
         name = path.relative_to(folder).as_posix()
-        capture = source.describe(name)
+        packing = packing_of(name)
+        plain = name.removesuffix(f".{packing}")
+        if plain in named:
+            problems.append(f"{name}: the same capture as {named[plain]}; keep one of them")
+            continue
+        named[plain] = name
+        capture = source.describe(plain)
         if isinstance(capture, str):
             problems.append(capture)
             continue
-        release, body, wrong = read_header(path, name)
+        release, body, wrong = read_header(path, name, limits)
         problems += wrong
         if release is not None:
-            found.append(CapturedFile(capture, str(path.resolve()), release, path.stat().st_size, body))
+            facts = path.stat()
+            found.append(CapturedFile(capture, str(path.resolve()), release, facts.st_size, facts.st_mtime_ns, body, packing))
     raise_all(problems, SourceError, f"cannot ingest {folder}")
     return found
 
 
-def read_header(path: Path, name: str) -> tuple[str | None, int, list[str]]:
+def read_header(path: Path, name: str, limits: Limits) -> tuple[str | None, int, list[str]]:
     """A file's release and the offset of its first row, or what is wrong with its header.
 
     Returns
@@ -82,22 +110,38 @@ def read_header(path: Path, name: str) -> tuple[str | None, int, list[str]]:
     problems : list of str
         Sentences that name the file, line 1 and each column.
     """
-    with fs.LocalFileSystem().open_input_file(str(path)) as file:
-        start = file.read(_HEADER_LIMIT)
+    try:
+        with open_content(str(path), packing_of(name), limits) as content:
+            start = content.read(HEADER_BYTES)
+    except UnpackError as error:
+        return None, 0, [f"{name}: {error}"]
     if not start.strip():
         return None, 0, [f"{name}: the file is empty"]
-    line, _, _ = start.partition(b"\n")
-    body = min(len(line) + 1, path.stat().st_size)
-    bom = b"\xef\xbb\xbf"
+    line, end, _ = start.partition(b"\n")
     try:
-        text = line.removeprefix(bom).decode("utf-8").rstrip("\r")
+        text = line.removeprefix(_BOM).decode("utf-8").removesuffix("\r")
     except UnicodeDecodeError as error:
-        return None, 0, [f"{name}, line 1: the header is not UTF-8 text (byte {error.start})"]
+        return None, 0, [f"{name}, line 1: the header is not UTF-8 text (byte {error.start}){_encoding(start)}"]
+    if wrong := _not_a_line(text, start):
+        return None, 0, [f"{name}, line 1: {wrong}"]
     header = tuple(text.split(","))
     for release in RELEASES:
         if header == source_header(release):
-            return release, body, []
+            return release, len(line) + len(end), []
     return None, 0, [f"{name}, line 1: {sentence}" for sentence in _header_problems(header)]
+
+
+def _not_a_line(text: str, start: bytes) -> str | None:
+    if "\0" in text:
+        return f"the header holds NUL{_encoding(start)}"
+    if "\r" in text:
+        return "lines end in CR alone, wanted LF or CR LF"
+    return None
+
+
+def _encoding(start: bytes) -> str:
+    is_utf16 = start.startswith((b"\xff\xfe", b"\xfe\xff")) or start[1:8:2] == b"\0\0\0\0" or start[0:8:2] == b"\0\0\0\0"
+    return "; it looks like UTF-16, wanted UTF-8" if is_utf16 else ""
 
 
 def _header_problems(header: tuple[str, ...]) -> list[str]:
@@ -119,65 +163,4 @@ def _header_problems(header: tuple[str, ...]) -> list[str]:
 
 
 def _quoted(names: list[str]) -> str:
-    return ", ".join(f"'{n}'" for n in names)
-
-
-@dataclass(frozen=True)
-class Block:
-    """Whole lines of one file, for one task to parse.
-
-    Attributes
-    ----------
-    file : CapturedFile
-        Where they are.
-    start, end : int
-        Byte offsets; ``start`` is the first byte of a line, ``end`` that of the next block's first line.
-    """
-
-    file: CapturedFile
-    start: int
-    end: int
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return self.end - self.start
-
-
-def cut_blocks(files: list[CapturedFile], block_bytes: int) -> list[Block]:
-    """Cut files at line ends into blocks of about `block_bytes`."""
-    return [block for file in files for block in _blocks_of(file, block_bytes)]
-
-
-def _blocks_of(file: CapturedFile, block_bytes: int) -> Iterator[Block]:
-    if file.size <= file.body:
-        return
-    with fs.LocalFileSystem().open_input_file(file.location) as opened:
-        start = file.body
-        while start < file.size:
-            end = _next_line(opened, start + block_bytes, file.size)
-            yield Block(file, start, end)
-            start = end
-
-
-def _next_line(opened: object, offset: int, size: int) -> int:
-    """Offset of the first line that starts at or after `offset`; the file's size if there is none."""
-    probe = max(0, offset - 1)
-    while probe < size:
-        chunk = opened.read_at(min(_HEADER_LIMIT, size - probe), probe)  # type: ignore[attr-defined]
-        newline = chunk.find(b"\n")
-        if newline >= 0:
-            return probe + newline + 1
-        probe += len(chunk)
-    return size
-
-
-def pack_blocks(blocks: list[Block], bins: int) -> list[list[Block]]:
-    """Spread blocks over at most `bins` tasks of about equal bytes, repeatably."""
-    packed: list[list[Block]] = [[] for _ in range(max(1, min(bins, len(blocks))))]
-    filled = [0] * len(packed)
-    for block in sorted(blocks, key=lambda b: (-b.size, b.file.capture.path, b.start)):
-        lightest = filled.index(min(filled))
-        packed[lightest].append(block)
-        filled[lightest] += block.size
-    return packed
+    return ", ".join(f"'{n[:80]}'" for n in names)

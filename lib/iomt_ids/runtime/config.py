@@ -56,9 +56,12 @@ class OutputConfig:
 
 @dataclass(frozen=True)
 class IngestConfig:
-    """How files are cut into tasks."""
+    """How files are read, and what is too bad to be taken in."""
 
     block_bytes: int
+    unpacked_bytes: int
+    max_rejected_fraction: float
+    replace: bool
 
 
 @dataclass(frozen=True)
@@ -316,6 +319,8 @@ def _impossible_values(config: Config) -> list[str]:
          f"features.release is {config.features.release!r}: auto, {' or '.join(RELEASES)}"),
         (config.serve.task in TASKS, f"serve.task is {config.serve.task!r}: one of {', '.join(TASKS)}"),
         (config.ingest.block_bytes >= 4096, "ingest.block_bytes must be at least 4096"),
+        (config.ingest.unpacked_bytes >= 1, "ingest.unpacked_bytes must be at least 1"),
+        (0 <= config.ingest.max_rejected_fraction <= 1, "ingest.max_rejected_fraction must lie between 0 and 1"),
         (config.data.demo_rows >= 10_000, "data.demo_rows must be at least 10000"),
         (config.evaluate.bootstrap >= 100, "evaluate.bootstrap must be at least 100"),
         (config.serve.tolerance >= 0, "serve.tolerance must not be negative"),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pyspark.sql import SparkSession
@@ -44,7 +45,10 @@ class Outcome:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def job_main(job: str, run: Callable[[SparkSession, Config], Outcome], argv: Sequence[str] | None = None) -> int:
+def job_main(
+    job: str, run: Callable[[SparkSession, Config], Outcome], argv: Sequence[str] | None = None, *,
+    options: Mapping[str, str] = MappingProxyType({}), waits: bool = False,
+) -> int:
     """Run a job from the command line.
 
     Parameters
@@ -55,6 +59,10 @@ def job_main(job: str, run: Callable[[SparkSession, Config], Outcome], argv: Seq
         ``run(spark, config) -> Outcome``.
     argv : sequence of str, optional
         Arguments; those of the process by default.
+    options : mapping of str to str
+        Options of this job alone, as short names of a configuration key, or of a key with its value.
+    waits : bool
+        Whether the job waits for another one on the same tables, instead of saying that it runs.
 
     Returns
     -------
@@ -64,15 +72,20 @@ def job_main(job: str, run: Callable[[SparkSession, Config], Outcome], argv: Seq
     parser = argparse.ArgumentParser(prog=f"{job}.py")
     parser.add_argument("--config", type=Path, required=True, help="conf/<place>.yaml; base.yaml beside it is read first")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key; repeatable")
-    options = parser.parse_args(argv)
+    for option, key in options.items():
+        taken: dict[str, Any] = {"action": "append_const", "const": key} if "=" in key else {
+            "action": "append", "type": f"{key}={{}}".format, "metavar": "VALUE"
+        }
+        parser.add_argument(option, dest="set", help=f"short for --set {key}", **taken)
+    given = parser.parse_args(argv)
     set_up_log(job)
     start = time.monotonic()
     try:
-        config = load_config(options.config, options.set)
+        config = load_config(given.config, given.set)
         log().info("configuration %s", json.dumps(config.as_dict()))
         # One writer at a time: Delta on a local disk keeps two processes apart no better than we ask it to.
         with (
-            held(config.home / ".lock"),
+            held(config.home / ".lock", wait=waits),
             Watch().following() as watch,
             open_session(job, config.output.format) as spark,
         ):

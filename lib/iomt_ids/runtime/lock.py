@@ -9,16 +9,24 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from iomt_ids.contract.errors import BusyError
+from iomt_ids.runtime.log import log
 
 
 @contextmanager
-def held(path: Path) -> Iterator[None]:
+def held(path: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold the lock file for the length of the block.
+
+    Parameters
+    ----------
+    path : Path
+        The lock file; made if it is not there.
+    wait : bool
+        Whether to wait for the process that holds it.
 
     Raises
     ------
     BusyError
-        At once, naming the process that holds it.
+        At once, naming the process that holds it, unless told to wait.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="ascii") as handle:
@@ -27,7 +35,11 @@ def held(path: Path) -> Iterator[None]:
         except OSError as error:
             handle.seek(0)
             holder = handle.read().strip() or "unknown"
-            raise BusyError(f"process {holder} already holds {path}; wait for it or stop it") from error
+            if wait:
+                log().info("waiting for process %s, which holds %s", holder, path)
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            else:
+                raise BusyError(f"process {holder} already holds {path}; wait for it or stop it") from error
         handle.seek(0)
         handle.truncate()
         handle.write(str(os.getpid()))

@@ -9,10 +9,14 @@ from pathlib import Path
 from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
+from iomt_ids.contract.commit import Planner, TableState
 from iomt_ids.contract.errors import ConfigError
 from iomt_ids.contract.tables import TABLES, Table, spark_path
 from iomt_ids.contract.transform import require_schema
 from iomt_ids.runtime.config import Config
+from iomt_ids.runtime.delta_log import DeltaLog
+
+_CHECKPOINT_VERSIONS = 10
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,8 @@ class Warehouse:
         """
         if not self.exists(table):
             raise ConfigError(f"there is no table {table.name} at {self.path(table)}; run the job that writes it first")
-        reader = spark.read.format(self.format)
+        # A Parquet table of no rows is a folder without files, which says nothing of its columns.
+        reader = spark.read.format(self.format) if self.format == "delta" else spark.read.format(self.format).schema(table.schema)
         if version is not None:
             reader = reader.option("versionAsOf", version)
         rows = reader.load(spark_path(self.path(table)))
@@ -86,21 +91,53 @@ class Warehouse:
         self._overwrite_parquet(checked, table, where)
         return None
 
-    def version(self, spark: SparkSession, table: Table) -> int | None:
+    def version(self, table: Table) -> int | None:
         """The newest Delta version of a table; None for Parquet or if there is none."""
         if self.format != "delta" or not self.exists(table):
             return None
-        return int(self._history(spark, table)["version"])
+        return self.state(table).version
 
-    def versions(self, spark: SparkSession) -> dict[str, int | None]:
+    def versions(self) -> dict[str, int | None]:
         """The newest version of every table there is, by name."""
-        return {table.name: self.version(spark, table) for table in TABLES if self.exists(table)}
+        return {table.name: self.version(table) for table in TABLES if self.exists(table)}
 
-    def rows_written(self, spark: SparkSession, table: Table) -> int:
+    def state(self, table: Table) -> TableState:
+        """The files of a table; none for Parquet, which keeps no account of them."""
+        return DeltaLog(self.path(table)).state() if self.format == "delta" else TableState(-1, {}, {})
+
+    def rows(self, spark: SparkSession, table: Table) -> int:
         """Rows of the newest version: from the Delta log, or counted for Parquet."""
-        if self.format == "delta":
-            return int(self._history(spark, table)["operationMetrics"].get("numOutputRows", 0))
-        return self.read(spark, table).count()
+        return self.state(table).rows if self.format == "delta" else self.read(spark, table).count()
+
+    def staging(self, table: Table) -> Path:
+        """The folder in which tasks write files that `commit` will make part of the table."""
+        return self.path(table) if self.format == "delta" else self.path(table).with_name(f".{self.path(table).name}.new")
+
+    def commit(self, spark: SparkSession, table: Table, planner: Planner) -> TableState:
+        """Make files of `staging` part of the table, in one step.
+
+        Raises
+        ------
+        IomtIdsError
+            If the disk refuses; the table is as it was.
+        """
+        if self.format != "delta":
+            change = planner(TableState(-1, {}, {}))
+            self.staging(table).mkdir(parents=True, exist_ok=True)
+            (self.staging(table) / "_SUCCESS").touch()
+            self._swap(table)
+            return TableState(-1, {file.path: file for file in change.add}, change.properties)
+        state = DeltaLog(self.path(table)).commit(table, planner, constraints=dict(table.constraints))
+        if state.version and state.version % _CHECKPOINT_VERSIONS == 0:
+            # Delta's own code writes checkpoints; without them a reader would replay every night there ever was.
+            path = spark_path(self.path(table))
+            spark._jvm.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, path).checkpoint()
+        return state
+
+    def discard(self, table: Table, prefix: str) -> None:
+        """Remove files of `staging` that no commit has named."""
+        for path in self.staging(table).rglob(f"{prefix}-*.parquet"):
+            path.unlink(missing_ok=True)
 
     def restore(self, spark: SparkSession, table: Table, version: int | None) -> None:
         """Undo writes after `version`; without one, remove the table."""
@@ -109,15 +146,12 @@ class Warehouse:
         else:
             DeltaTable.forPath(spark, spark_path(self.path(table))).restoreToVersion(version)
 
-    def _history(self, spark: SparkSession, table: Table) -> dict:
-        return DeltaTable.forPath(spark, spark_path(self.path(table))).history(1).collect()[0].asDict()
-
     def _overwrite_delta(self, rows: DataFrame, table: Table, where: dict[str, str] | None) -> int:
         writer = rows.write.format("delta").mode("overwrite").partitionBy(*table.partitions)
         if where and self.exists(table):
             writer = writer.option("replaceWhere", " AND ".join(f"{k} = '{v}'" for k, v in where.items()))
         writer.save(spark_path(self.path(table)))
-        return int(self._history(rows.sparkSession, table)["version"])
+        return self.state(table).version
 
     def _overwrite_parquet(self, rows: DataFrame, table: Table, where: dict[str, str] | None) -> None:
         target = self.path(table)
@@ -125,11 +159,15 @@ class Warehouse:
             writer = rows.write.mode("overwrite").option("partitionOverwriteMode", "dynamic")
             writer.partitionBy(*table.partitions).parquet(spark_path(target))
             return
+        rows.write.mode("overwrite").partitionBy(*table.partitions).parquet(spark_path(self.staging(table)))
+        self._swap(table)
+
+    def _swap(self, table: Table) -> None:
         # A reader sees the old table or the new one, never half of one.
-        fresh, old = target.with_name(f".{target.name}.new"), target.with_name(f".{target.name}.old")
-        rows.write.mode("overwrite").partitionBy(*table.partitions).parquet(spark_path(fresh))
+        target = self.path(table)
+        old = target.with_name(f".{target.name}.old")
         shutil.rmtree(old, ignore_errors=True)
         if target.exists():
             target.rename(old)
-        fresh.rename(target)
+        self.staging(table).rename(target)
         shutil.rmtree(old, ignore_errors=True)

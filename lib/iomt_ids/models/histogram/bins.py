@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from iomt_ids.models.histogram.compiled import compiled
+from iomt_ids.distributed.compiled import compiled
 
 # Fine enough for a class of any size, coarse enough that sums of whole numbers stay exact in a double.
 _UNIT = 2.0**20

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from iomt_ids.models.histogram.compiled import compiled
+from iomt_ids.distributed.compiled import compiled
 
 # A split must lower the Gini impurity by more than rounding does.
 LEAST_GAIN = 1e-12

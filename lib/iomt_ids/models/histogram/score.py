@@ -12,7 +12,7 @@ from pyspark.sql import types as T
 
 from iomt_ids.contract.errors import ContractError
 from iomt_ids.contract.problem import Problem
-from iomt_ids.models.histogram.compiled import compiled
+from iomt_ids.distributed.compiled import compiled
 from iomt_ids.models.histogram.forest import Forest
 
 _BLOCK = 256
