@@ -11,7 +11,11 @@ from iomt_ids.contract.attacks import ATTACKS
 from iomt_ids.contract.flows import columns_of, feature_names, source_header
 from iomt_ids.contract.problem import Problem, Scaling
 from iomt_ids.contract.tables import BRONZE, FEATURES
+from iomt_ids.runtime.config import load_config
+from iomt_ids.runtime.tables import Warehouse
+from jobs import ingest_flows
 
+ROOT = Path(__file__).resolve().parents[1]
 _BY_NAME = {attack.name: attack for attack in ATTACKS}
 
 
@@ -63,7 +67,14 @@ def problem(task: str, labels: Sequence[int], feature_set: str = "leak_free") ->
     return Problem(task, features, feature_set, tuple(labels), tuple(Scaling(f, 0.0, 1.0) for f in features))
 
 
-def write_capture(folder: Path, path: str, rows: int, *, release: str = "v1", value: str = "1.5") -> Path:
+def ingested(spark: SparkSession, raw: Path, out: Path, *settings: str) -> Warehouse:
+    """The tables that `ingest_flows` makes of a folder."""
+    config = load_config(ROOT / "conf" / "local.yaml", [f"data.raw={raw}", f"output.folder={out}", *settings])
+    ingest_flows.run(spark, config)
+    return Warehouse.of(config)
+
+
+def write_capture(folder: Path, path: str, rows: int, *, release: str = "v1", value: str = "0.5") -> Path:
     """A file in the official layout with rows that are all the same."""
     target = folder / path
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -11,17 +11,14 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from iomt_ids.contract.flows import columns_of
-from iomt_ids.contract.tables import FEATURES
+from iomt_ids.contract.tables import BRONZE_FLOWS, FEATURES
 from iomt_ids.demo import demo_files
 from iomt_ids.evaluate import artefacts
 from iomt_ids.evaluate.captures import BLOCK_ROWS, BLOCKS, Capture, bin_edges, count_gathered, count_values, gather_captures
 from iomt_ids.evaluate.leaks import describe_leaks, file_evidence, judge_features, value_evidence
-from iomt_ids.ingest.plan import cut_blocks, find_files
-from iomt_ids.ingest.read import number_blocks, read_flows
-from iomt_ids.ingest.sources import sources
 from iomt_ids.prepare.label import label_flows
 from iomt_ids.prepare.split import split_flows
-from tests.builders import bronze_row
+from tests.builders import bronze_row, ingested
 from tests.evaluate import recordings
 from tests.evaluate.recordings import COLUMNS, MEASURED, clean_captures, plant_elapsed, plant_epoch, plant_index, plant_rounding
 
@@ -190,13 +187,11 @@ def test_values_are_counted_by_class_split_and_bin(spark: SparkSession) -> None:
     assert counts.sum(axis=(2, 3)).tolist() == [[56, 14], [56, 14]]
 
 
-def gold_of(spark: SparkSession, folder: Path) -> DataFrame:
+def gold_of(spark: SparkSession, folder: Path, out: Path) -> DataFrame:
     """What `gold.features` holds of raw files, in any order."""
-    files = find_files(folder, sources()["ciciomt2024"])
-    blocks = number_blocks(spark, cut_blocks(files, 8 << 20), 2)
-    split = read_flows(spark, blocks, 2).transform(split_flows, salt="leaks", validation_fraction=0.15)
+    flows = ingested(spark, folder, out).read(spark, BRONZE_FLOWS)
     # Read once: the table that a job reads is on disk.
-    return split.transform(label_flows).persist()
+    return flows.transform(split_flows, salt="leaks", validation_fraction=0.15).transform(label_flows).persist()
 
 
 def of_the_contract(found: dict) -> None:
@@ -210,17 +205,17 @@ def of_the_contract(found: dict) -> None:
 
 def test_the_demo_leaks_what_the_contract_says(spark: SparkSession, tmp_path: Path) -> None:
     for file in demo_files(20_000, 7):
-        path = tmp_path / file.path
+        path = tmp_path / "raw" / file.path
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"".join(file.chunks()))
-    found = describe_leaks(gold_of(spark, tmp_path))
+    found = describe_leaks(gold_of(spark, tmp_path / "raw", tmp_path / "out"))
     of_the_contract(found)
     floods = {f["class"]: f for f in found["files"]}
     assert floods["DDoS-UDP"]["told"] and not floods["DDoS-UDP"]["kept_told"]
 
 
 @pytest.mark.slow
-def test_the_real_release_leaks_what_the_contract_says(spark: SparkSession, real_data: Path) -> None:
-    found = describe_leaks(gold_of(spark, real_data))
+def test_the_real_release_leaks_what_the_contract_says(spark: SparkSession, real_data: Path, tmp_path: Path) -> None:
+    found = describe_leaks(gold_of(spark, real_data, tmp_path))
     of_the_contract(found)
     assert found["files"] == [] and len(found["not_testable"]) == 12

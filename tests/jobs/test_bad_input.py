@@ -81,7 +81,7 @@ def test_malformed_lines_are_rejected_and_the_rest_is_loaded(ward, submit, spark
 
     def spoil(text):
         lines = text.splitlines()
-        lines[3], lines[7], lines[9] = lines[3] + ",1", lines[7].replace("1.5", "fast", 1), ",".join([""] * 45)
+        lines[3], lines[7], lines[9] = lines[3] + ",1", lines[7].replace("0.5", "fast", 1), ",".join([""] * 45)
         return "\n".join(lines) + "\n"
 
     edit(raw / TRAIN / "Benign_train.pcap.csv", spoil)
@@ -96,7 +96,7 @@ def test_malformed_lines_are_rejected_and_the_rest_is_loaded(ward, submit, spark
         (f"{TRAIN}/Benign_train.pcap.csv", 8, "Header_Length", "not a number: 'fast'"),
         (f"{TRAIN}/Benign_train.pcap.csv", 10, "Header_Length", "missing value: ''"),
     ]
-    assert rejects[1].raw.startswith("fast,1.5")
+    assert rejects[1].raw.startswith("fast,0.5")
 
 
 def test_a_job_that_comes_too_early_says_which_table_it_lacks(submit, tmp_path):

@@ -106,12 +106,13 @@ class Table:
 
 
 def _flow_constraints() -> tuple[tuple[str, str], ...]:
-    # NULL is no violation: a release lacks some columns.
+    # A release lacks some columns, and to Delta NULL is a violation.
     found = {}
     for column in FLOW_COLUMNS:
         least, most = column.limits
         if least > -math.inf:
-            found[f"{column.name}_is_possible"] = f"{column.name} >= {least}" + (f" AND {column.name} <= {most}" if most < math.inf else "")
+            upper = f" AND {column.name} <= {most}" if most < math.inf else ""
+            found[f"{column.name}_is_possible"] = f"{column.name} IS NULL OR ({column.name} >= {least}{upper})"
     low, middle, high = IN_ORDER
     slack = f"{ROUNDING} * {high}"
     found["lengths_are_in_order"] = f"{low} <= {middle} + {slack} AND {middle} <= {high} + {slack}"

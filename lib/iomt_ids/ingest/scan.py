@@ -72,7 +72,7 @@ def _product(a: np.uint64, b: np.uint64) -> Any:
 def _leading_zeros(value: np.uint64, spare: np.ndarray) -> int:
     # The exponent of the nearest double, which can be one too large: rounding may have carried.
     spare.view(np.float64)[0] = np.float64(value)
-    zeros = 1086 - np.int64(spare[0] >> np.uint64(52))
+    zeros = max(0, 1086 - np.int64(spare[0] >> np.uint64(52)))
     return zeros + np.int64(value >> np.uint64(63 - zeros) == np.uint64(0))
 
 

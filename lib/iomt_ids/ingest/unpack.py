@@ -16,6 +16,8 @@ from pyarrow import fs
 
 # What `pyarrow` calls them; None is a format of its own.
 PACKINGS: dict[str, str | None] = {"gz": "gzip", "zst": "zstd", "zip": None}
+# What readers of damaged or encrypted content raise.
+_DAMAGE = (OSError, EOFError, zlib.error, zipfile.BadZipFile, pa.ArrowException, RuntimeError, NotImplementedError, ValueError)
 
 
 class UnpackError(Exception):
@@ -62,7 +64,7 @@ class Content:
         while size > 0:
             try:
                 piece = bytes(self._stream.read(size))
-            except (OSError, EOFError, zlib.error, zipfile.BadZipFile, pa.ArrowException, RuntimeError) as error:
+            except _DAMAGE as error:
                 raise UnpackError(f"cannot be unpacked: {error}") from error
             if not piece:
                 break
@@ -105,7 +107,7 @@ def open_content(location: str, packing: str | None, limits: Limits) -> Iterator
         else:
             try:
                 stream = pa.CompressedInputStream(file, PACKINGS[packing])
-            except (OSError, pa.ArrowException) as error:
+            except _DAMAGE as error:
                 raise UnpackError(f"cannot be unpacked: {error}") from error
             yield Content(stream, limits.unpacked_bytes)
 
@@ -115,7 +117,7 @@ def _open_member(file: Any, location: str) -> Iterator[IO[bytes]]:
     wanted = PurePosixPath(location).name.removesuffix(".zip")
     try:
         archive = zipfile.ZipFile(file)
-    except (OSError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise UnpackError(f"cannot be unpacked: {error}") from error
     with archive:
         members = [m for m in archive.infolist() if not m.is_dir()]
@@ -130,7 +132,7 @@ def _open_member(file: Any, location: str) -> Iterator[IO[bytes]]:
             raise UnpackError(f"the archive holds {len(members)} files, wanted one, named {wanted}")
         try:
             stream = archive.open(members[0])
-        except (OSError, RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
+        except _DAMAGE as error:
             raise UnpackError(f"cannot be unpacked: {error}") from error
         with stream:
             yield stream

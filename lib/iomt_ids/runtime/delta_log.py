@@ -27,6 +27,8 @@ from iomt_ids.contract.tables import Table
 READER, WRITER = 1, 3
 _CONSTRAINT = "delta.constraints."
 _TRIES = 1000
+# What Java's URIs, and so Spark's logs, leave as it is: a path that is written in two ways is two files to a reader.
+_PLAIN = "/=:@!$&'()*+,;~"
 
 
 class DeltaLog:
@@ -151,14 +153,14 @@ class DeltaLog:
             actions.append({"metaData": metadata})
         actions += [
             {"remove": {
-                "path": quote(path), "deletionTimestamp": now, "dataChange": True, "extendedFileMetadata": True,
+                "path": quote(path, safe=_PLAIN), "deletionTimestamp": now, "dataChange": True, "extendedFileMetadata": True,
                 "partitionValues": dict(state.files[path].partition), "size": state.files[path].size,
             }}
             for path in change.remove
         ]
         actions += [
             {"add": {
-                "path": quote(f.path), "partitionValues": dict(f.partition), "size": f.size, "modificationTime": now,
+                "path": quote(f.path, safe=_PLAIN), "partitionValues": dict(f.partition), "size": f.size, "modificationTime": now,
                 "dataChange": True, "stats": json.dumps({"numRecords": f.rows, **f.stats}),
             }}
             for f in change.add
