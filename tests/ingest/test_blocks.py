@@ -65,11 +65,10 @@ def test_packed_lines_are_the_same_lines(tmp_path_factory: pytest.TempPathFactor
     found = surveyed(captured(path, len(head), packing="gz"), piece_bytes, 100)
     assert isinstance(found, Surveyed)
     parts = [part for block in found.blocks for part in read_block(block, LIMITS, piece_bytes)]
-    assert b"".join(data for _, data in parts) == body
+    assert b"".join(data for _, _, data in parts) == body
     assert found.lines == count_lines(body)
-    assert [number for number, _ in parts] == [2 + count_lines(body[:body.find(data)]) for _, data in parts][:1] + [
-        2 + sum(count_lines(d) for _, d in parts[:i]) for i in range(1, len(parts))
-    ]
+    assert [lines for _, lines, _ in parts] == [count_lines(data) for _, _, data in parts]
+    assert [first for first, _, _ in parts] == [2 + sum(lines for _, lines, _ in parts[:i]) for i in range(len(parts))]
 
 
 def test_the_digest_is_that_of_the_content(tmp_path: Path) -> None:

@@ -113,22 +113,23 @@ def survey_files(
     return [o for f in files if isinstance(o := outcomes[f.location], Surveyed)], problems
 
 
-def read_block(block: Block, limits: Limits, block_bytes: int) -> Iterator[tuple[int, bytes]]:
+def read_block(block: Block, limits: Limits, block_bytes: int) -> Iterator[tuple[int, int, bytes]]:
     """The lines of a block, in parts that fit in memory.
 
     Yields
     ------
-    (int, bytes)
-        Number of the first line, and whole lines.
+    (int, int, bytes)
+        Number of the first line, how many there are, and whole lines.
     """
     if block.file.packing is None:
         with fs.LocalFileSystem().open_input_file(block.file.location) as file:
-            yield block.first_line, file.read_at(block.size, block.start)
+            yield block.first_line, block.lines, file.read_at(block.size, block.start)
         return
     line = block.first_line
     for part in _whole_lines(block.file, limits, block_bytes):
-        yield line, part
-        line += count_lines(part)
+        lines = count_lines(part)
+        yield line, lines, part
+        line += lines
 
 
 def pack_blocks(blocks: Sequence[Block], tasks: int) -> list[list[Block]]:

@@ -74,7 +74,7 @@ def count_lines(data: bytes) -> int:
     return data.count(b"\n") + (1 if data and not data.endswith(b"\n") else 0)
 
 
-def parse_block(data: bytes, first_line: int, release: str) -> Parsed:
+def parse_block(data: bytes, first_line: int, release: str, lines: int | None = None) -> Parsed:
     """Parse whole lines of one file.
 
     Parameters
@@ -85,32 +85,34 @@ def parse_block(data: bytes, first_line: int, release: str) -> Parsed:
         Number of the first of them in the file.
     release : str
         Gives the columns and what they may hold.
+    lines : int, optional
+        How many lines there are, if that is known.
 
     Returns
     -------
     Parsed
         Rows and rejects together are `count_lines` of the data.
     """
+    count = count_lines(data) if lines is None else lines
     if data and not data.endswith(b"\n"):
         data += b"\n"
-    names, count = source_header(release), data.count(b"\n")
-    values, lines = np.empty((len(names), count)), np.empty(count, np.int64)
-    odd = np.empty((count, 3), np.int64)
     columns = columns_of(release)
+    values, places = np.empty((len(columns), count)), np.empty(count, np.int64)
+    odd = np.empty((count, 3), np.int64)
     least, most = np.array([c.limits for c in columns]).T.copy()
-    places = [c.name for c in columns]
+    names = [c.name for c in columns]
     rows, others = scan_lines(
-        np.frombuffer(data, np.uint8), values, lines, odd, least, most, np.array([places.index(name) for name in IN_ORDER]), ROUNDING
+        np.frombuffer(data, np.uint8), values, places, odd, least, most, np.array([names.index(name) for name in IN_ORDER]), ROUNDING
     )
-    values, lines = values[:, :rows], lines[:rows] + first_line
+    values, places = values[:, :rows], places[:rows] + first_line
     read, rejects = _look_at(data, odd[:others], first_line, release)
     if read:
         late = np.array(sorted(read))
         values = np.concatenate([values, np.array([read[line] for line in late]).T], axis=1)
-        lines = np.concatenate([lines, late])
-        order = np.argsort(lines, kind="stable")
-        values, lines = values[:, order], lines[order]
-    return Parsed(values, lines, rejects)
+        places = np.concatenate([places, late])
+        order = np.argsort(places, kind="stable")
+        values, places = values[:, order], places[order]
+    return Parsed(values, places, rejects)
 
 
 def _look_at(data: bytes, odd: np.ndarray, first_line: int, release: str) -> tuple[dict[int, list[float]], list[Reject]]:
