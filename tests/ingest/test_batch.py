@@ -164,7 +164,8 @@ def test_bad_lines_are_rejected_with_their_place_and_the_rest_is_read(spark: Spa
 
 def test_too_many_bad_lines_keep_nothing(spark: SparkSession, raw: Path, out: Path) -> None:
     spoil(raw / FLOOD, *((line, "x") for line in range(2, 9)))
-    with pytest.raises(SourceError, match=r"7 of 68 rows cannot be read, more than .*\(0.1\) allows; most of them in .*UDP3.*\(7\)"):
+    said = r"7 of 68 rows cannot be read, more than .*\(0.1\) allows; most of them in .*UDP3.*\(7\)"
+    with pytest.raises(SourceError, match=said):
         ingested(spark, raw, out, "ingest.max_rejected_fraction=0.1")
     assert [p for p in out.rglob("*") if p.is_file()] == []
 
@@ -263,7 +264,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
         return done
 
     monkeypatch.setattr(batch, "write_blocks", changes)
-    with pytest.raises(SourceError, match="UDP3_train.pcap.csv: the file changed while it was read"):
+    with pytest.raises(SourceError, match=r"UDP3_train\.pcap\.csv: the file changed while it was read"):
         ingested(spark, raw, out)
     assert [p for p in out.rglob("*") if p.is_file()] == []
 
@@ -273,7 +274,7 @@ def test_rows_that_do_not_add_up_are_not_kept(
 ) -> None:
     real = write.pack_blocks
     monkeypatch.setattr(write, "pack_blocks", lambda blocks, tasks: real(blocks, tasks)[:-1] or [[]])
-    with pytest.raises(IomtIdsError, match="68 rows in, .* they do not add up; nothing was kept"):
+    with pytest.raises(IomtIdsError, match=r"68 rows in, .* they do not add up; nothing was kept"):
         ingested(spark, raw, out)
     assert [p for p in out.rglob("*") if p.is_file()] == []
 

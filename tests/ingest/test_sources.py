@@ -11,10 +11,10 @@ from iomt_ids.contract.attacks import ATTACKS, PROTOCOLS, SPLITS
 from iomt_ids.contract.flows import source_header
 from iomt_ids.ingest.parse import parse_block
 from iomt_ids.ingest.plan import find_files
-from iomt_ids.ingest.unpack import Limits
 from iomt_ids.ingest.source import Capture
 from iomt_ids.ingest.sources import sources
 from iomt_ids.ingest.sources.ciciomt2024 import describe_capture
+from iomt_ids.ingest.unpack import Limits
 
 _SAMPLES = Path(__file__).resolve().parents[1] / "samples"
 _FOLDERS = [(name, folder) for name in sources() for folder in sorted((_SAMPLES / name).glob("*/"))]

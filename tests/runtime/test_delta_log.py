@@ -122,5 +122,5 @@ def test_columns_may_come_and_none_may_go(tmp_path: Path) -> None:
     append(log, "b")
     newest = (log.log / f"{1:020d}.json").read_text()
     assert '\\"weight\\"' in newest
-    with pytest.raises(ContractError, match="of the table is not what bronze.rejects declares"):
+    with pytest.raises(ContractError, match=r"of the table is not what bronze\.rejects declares"):
         log.commit(BRONZE_REJECTS, lambda _: Change((), (), {}), constraints={})

@@ -1,3 +1,4 @@
+import itertools
 import logging
 import os
 import time
@@ -22,16 +23,20 @@ def test_long_work_says_every_so_often_what_it_is_doing(monkeypatch, caplog):
     monkeypatch.setattr(logger, "propagate", True)
     logger.setLevel(logging.INFO)
 
-    def lines():
-        return [r for r in caplog.records if r.getMessage().startswith("still training forest")]
-
     started = time.monotonic()
     with caplog.at_level(logging.INFO), Watch().following() as watch:
+
+        def lines():
+            mine = [r for r in caplog.records if r.thread == watch._thread.ident]
+            return [r.created for r in mine if r.getMessage().startswith("still training forest")]
+
         logger.info("training forest")
-        while len(lines()) < 2 and time.monotonic() - started < 30:
+        while len(lines()) < 3 and time.monotonic() - started < 30:
             time.sleep(0.02)
-    # However slow the machine: never more often than every so often.
-    assert 2 <= len(lines()) <= (time.monotonic() - started) / 0.05
+        said = lines()
+    assert len(said) >= 3
+    # However slow the machine: never more often than every so often (the two clocks differ by a little).
+    assert all(later - earlier > 0.04 for earlier, later in itertools.pairwise(said))
     assert watch.peak_bytes > 1_000_000
     assert not any(isinstance(h, progress._Listener) for h in logger.handlers)
 

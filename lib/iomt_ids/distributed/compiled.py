@@ -31,6 +31,11 @@ def compiled(function: Callable[..., Any]) -> Any:
         return numba.njit(nogil=True)(function)
 
 
+def inlined(function: Callable[..., Any]) -> Any:
+    """Compile into its callers of the same module: for what is called so often that the call itself counts."""
+    return numba.njit(nogil=True, inline="always")(function)
+
+
 def _name_by_content(function: Callable[..., Any], name: str) -> None:
     module = sys.modules[function.__module__]
     text = module.__loader__.get_source(module.__name__)  # type: ignore[union-attr]

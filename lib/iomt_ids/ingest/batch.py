@@ -104,10 +104,13 @@ def plan_batch(
         spark, [*work.read, *work.compare], rules.limits, block_bytes=rules.block_bytes, tasks=tasks
     )
     compared = {f.capture.path for f in work.compare}
-    changed = [s for s in surveyed if s.file.capture.path in compared and s.digest != ledger.entries[s.file.capture.path].digest]
+    changed = [
+        s for s in surveyed if s.file.capture.path in compared and s.digest != ledger.entries[s.file.capture.path].digest
+    ]
     if not rules.replace:
         problems += [
-            f"{s.file.name}: its content changed since it was taken in; give it another name, or say ingest.replace=true (--replace)"
+            f"{s.file.name}: its content changed since it was taken in; give it another name, or say --replace "
+            "(ingest.replace=true)"
             for s in changed
         ]
     raise_all(problems, SourceError, "cannot ingest")
@@ -191,8 +194,8 @@ def _require_few(batch: Batch, rejected: dict[str, int], most: float) -> None:
         worst = sorted(rejected, key=lambda path: -rejected[path])[:5]
         named = ", ".join(f"{path} ({rejected[path]})" for path in worst)
         raise SourceError(
-            f"cannot ingest: {total} of {batch.lines} rows cannot be read, more than ingest.max_rejected_fraction ({most:g}) allows; "
-            f"most of them in {named}; nothing was kept"
+            f"cannot ingest: {total} of {batch.lines} rows cannot be read, more than ingest.max_rejected_fraction ({most:g}) "
+            f"allows; most of them in {named}; nothing was kept"
         )
 
 

@@ -101,9 +101,8 @@ def parse_block(data: bytes, first_line: int, release: str, lines: int | None = 
     odd = np.empty((count, 3), np.int64)
     least, most = np.array([c.limits for c in columns]).T.copy()
     names = [c.name for c in columns]
-    rows, others = scan_lines(
-        np.frombuffer(data, np.uint8), values, places, odd, least, most, np.array([names.index(name) for name in IN_ORDER]), ROUNDING
-    )
+    ordered = np.array([names.index(name) for name in IN_ORDER])
+    rows, others = scan_lines(np.frombuffer(data, np.uint8), values, places, odd, least, most, ordered, ROUNDING)
     values, places = values[:, :rows], places[:rows] + first_line
     read, rejects = _look_at(data, odd[:others], first_line, release)
     if read:

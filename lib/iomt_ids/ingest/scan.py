@@ -10,22 +10,23 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.extending import intrinsic
 
-from iomt_ids.distributed.compiled import compiled
+from iomt_ids.distributed.compiled import compiled, inlined
 
 _LEAST_POWER, _MOST_POWER = -64, 64
 _COMMA, _MINUS, _PLUS, _POINT, _LF, _CR, _ZERO, _E = 44, 45, 43, 46, 10, 13, 48, 101
 _MOST_DIGITS = 19  # what fits in 64 bits
 _LOW32, _32 = np.uint64(0xFFFFFFFF), np.uint64(32)
 _ONE, _TEN, _48 = np.uint64(1), np.uint64(10), np.uint64(48)
-_EXACT = np.uint64(1 << 53)
+_EXACT, _SIGN = np.uint64(1 << 53), np.uint64(1 << 63)
+_NOWHERE = np.uint64(2**64 - 1)
 # "0.0," in memory, its digits taken out.
-_SHORT, _SHORT_MASK, _FOUR = np.uint32(0x2C002E00), np.uint32(0xFF00FF00), np.uint64(4)
-_TENTHS = np.array([i / 10 for i in range(256)])
+_SHORT, _SHORT_MASK, _BYTE = np.uint32(0x2C002E00), np.uint32(0xFF00FF00), np.uint32(255)
+_THREE, _FOUR = np.uint64(3), np.uint64(4)
+_TENTHS = np.array([i / 10 for i in range(100)])
 _POWERS_OF_TEN = np.array([10.0**i for i in range(23)])
 
 
@@ -72,7 +73,7 @@ def _product(a: np.uint64, b: np.uint64) -> Any:
 def _leading_zeros(value: np.uint64, spare: np.ndarray) -> int:
     # The exponent of the nearest double, which can be one too large: rounding may have carried.
     spare.view(np.float64)[0] = np.float64(value)
-    zeros = max(0, 1086 - np.int64(spare[0] >> np.uint64(52)))
+    zeros: Any = max(np.int64(0), np.int64(1086) - np.int64(spare[0] >> np.uint64(52)))
     return zeros + np.int64(value >> np.uint64(63 - zeros) == np.uint64(0))
 
 
@@ -122,6 +123,101 @@ def nearest_double(digits: np.uint64, power: int, into: np.ndarray) -> bool:
 
 
 @compiled
+def _exponent(text: np.ndarray, at: np.uint64) -> Any:
+    """The whole number behind an e, and the place behind it; the place `at` again if there is none."""
+    start: Any = at
+    minus = text[at] == _MINUS
+    if minus or text[at] == _PLUS:
+        at += _ONE
+    mark: Any = at
+    exponent: Any = 0
+    digit = np.uint64(text[at]) - _48
+    while digit < _TEN and exponent < 10_000:
+        exponent = exponent * 10 + np.int64(digit)
+        at += _ONE
+        digit = np.uint64(text[at]) - _48
+    return -exponent if minus else exponent, start if at == mark else at
+
+
+@inlined
+def _read_number(text: np.ndarray, at: np.uint64, bits: np.ndarray) -> Any:
+    """Put a plain number into `bits[0]` and give the place behind it; `_NOWHERE` if it is not plain.
+
+    A line end stops every loop, so that nothing is read beyond the last byte, which is one.
+    """
+    negative = text[at] == _MINUS
+    if negative:
+        at += _ONE
+    first: Any = at
+    digits = np.uint64(0)
+    digit = np.uint64(text[at]) - _48
+    while digit < _TEN:
+        digits = digits * _TEN + digit
+        at += _ONE
+        digit = np.uint64(text[at]) - _48
+    count: Any = np.int64(at - first)
+    power: Any = 0
+    if text[at] == _POINT:
+        at += _ONE
+        point: Any = at
+        digit = np.uint64(text[at]) - _48
+        while digit < _TEN:
+            digits = digits * _TEN + digit
+            at += _ONE
+            digit = np.uint64(text[at]) - _48
+        power = -np.int64(at - point)
+        count -= power
+    zero: Any = first
+    while count > _MOST_DIGITS and (text[zero] == _ZERO or text[zero] == _POINT):
+        count -= np.int64(text[zero] == _ZERO)
+        zero += _ONE
+    if count == 0 or count > _MOST_DIGITS:
+        return _NOWHERE
+    if text[at] | 32 == _E:
+        exponent, behind = _exponent(text, at + _ONE)
+        if behind == at + _ONE:
+            return _NOWHERE
+        at, power = behind, power + exponent
+    if digits == np.uint64(0):
+        bits[0] = np.uint64(0)
+    elif not nearest_double(digits, power, bits):
+        return _NOWHERE
+    if negative:
+        bits[0] |= _SIGN
+    return at
+
+
+@compiled
+def _read_line(
+    text: np.ndarray, at: np.uint64, into: np.ndarray, least: np.ndarray, most: np.ndarray, bits: np.ndarray
+) -> Any:
+    """Put a plain line's values into `into` and give the place of its LF; `_NOWHERE` if it is not plain, or not possible."""
+    number, size, last = bits.view(np.float64), np.uint64(text.size), into.size - 1
+    for column in range(into.size):
+        # Three fields of four are one digit, a point and one digit.
+        word: Any = _four_bytes(text, at) if at + _FOUR <= size else np.uint32(0)  # type: ignore[call-arg]
+        tens = np.int64(word & _BYTE) - _ZERO
+        ones = np.int64((word >> np.uint32(16)) & _BYTE) - _ZERO
+        if (word & _SHORT_MASK) == _SHORT and 0 <= tens <= 9 and 0 <= ones <= 9 and column < last:
+            value: Any = _TENTHS[tens * 10 + ones]
+            at += _THREE
+        else:
+            at = _read_number(text, at, bits)
+            if at == _NOWHERE:
+                return _NOWHERE
+            value = number[0]
+            if column == last and text[at] == _CR:
+                at += _ONE
+            if text[at] != (_LF if column == last else _COMMA):
+                return _NOWHERE
+        if value < least[column] or value > most[column]:
+            return _NOWHERE
+        into[column] = value
+        at += _ONE
+    return at - _ONE
+
+
+@compiled
 def scan_lines(
     text: np.ndarray, values: np.ndarray, lines: np.ndarray, odd: np.ndarray, least: np.ndarray, most: np.ndarray,
     ordered: np.ndarray, slack: float,
@@ -150,111 +246,27 @@ def scan_lines(
     (int, int)
         Rows, and other lines.
     """
-    columns = values.shape[0]
     bits = np.zeros(1, np.uint64)
-    number = bits.view(np.float64)
-    size = np.uint64(text.size)
-    rows, others, line = 0, 0, 0
+    rows: Any = 0
+    others, line = 0, 0
     # Places are unsigned: numba looks at every signed one to see whether it counts from the end.
-    at = np.uint64(0)
+    at, size = np.uint64(0), np.uint64(text.size)
     while at < size:
-        start = at
-        fine = True
-        for column in range(columns):
-            if at + _FOUR <= size:
-                word = _four_bytes(text, at)
-                if word & _SHORT_MASK == _SHORT:
-                    # Three fields of four are one digit, a point, one digit.
-                    tens, ones = np.uint32(word & np.uint32(255)) - 48, np.uint32(word >> np.uint32(16) & np.uint32(255)) - 48
-                    if 0 <= tens <= 9 and 0 <= ones <= 9 and column < columns - 1:
-                        value = _TENTHS[tens * 10 + ones]
-                        if value < least[column] or value > most[column]:
-                            fine = False
-                            break
-                        values[column, rows] = value
-                        at += _FOUR
-                        continue
-            negative = text[at] == _MINUS
-            if negative:
-                at += _ONE
-            first = at
-            digits = np.uint64(0)
-            digit = np.uint64(text[at]) - _48
-            while digit < _TEN:
-                digits = digits * _TEN + digit
-                at += _ONE
-                digit = np.uint64(text[at]) - _48
-            count = np.int64(at - first)
-            power = 0
-            if text[at] == _POINT:
-                at += _ONE
-                point = at
-                digit = np.uint64(text[at]) - _48
-                while digit < _TEN:
-                    digits = digits * _TEN + digit
-                    at += _ONE
-                    digit = np.uint64(text[at]) - _48
-                power = -np.int64(at - point)
-                count -= power
-            if count == 0:
-                fine = False
-                break
-            if count > _MOST_DIGITS:
-                zero = first
-                while text[zero] == _ZERO or text[zero] == _POINT:
-                    count -= np.int64(text[zero] == _ZERO)
-                    zero += _ONE
-                if count > _MOST_DIGITS:
-                    fine = False
-                    break
-            if text[at] | 32 == _E:
-                at += _ONE
-                minus = text[at] == _MINUS
-                if minus or text[at] == _PLUS:
-                    at += _ONE
-                exponent, mark = 0, at
-                digit = np.uint64(text[at]) - _48
-                while digit < _TEN and exponent < 10_000:
-                    exponent = exponent * 10 + np.int64(digit)
-                    at += _ONE
-                    digit = np.uint64(text[at]) - _48
-                if at == mark:
-                    fine = False
-                    break
-                power += -exponent if minus else exponent
-            if column == columns - 1:
-                if text[at] == _CR:
-                    at += _ONE
-                if text[at] != _LF:
-                    fine = False
-                    break
-            elif text[at] != _COMMA:
-                fine = False
-                break
-            if digits == np.uint64(0):
-                number[0] = 0.0
-            elif not nearest_double(digits, power, bits):
-                fine = False
-                break
-            value = -number[0] if negative else number[0]
-            if value < least[column] or value > most[column]:
-                fine = False
-                break
-            values[column, rows] = value
-            at += _ONE
-        if fine:
-            low, middle, high = values[ordered[0], rows], values[ordered[1], rows], values[ordered[2], rows]
-            fine = low <= middle + slack * high and middle <= high + slack * high
-            if not fine:
-                at -= _ONE  # back onto the line's own end
-        if fine:
+        row = values[:, rows]
+        end = _read_line(text, at, row, least, most, bits)
+        if end != _NOWHERE:
+            low, middle, high = row[ordered[0]], row[ordered[1]], row[ordered[2]]
+            if not (low <= middle + slack * high and middle <= high + slack * high):
+                end = _NOWHERE
+        if end != _NOWHERE:
             lines[rows] = line
             rows += 1
         else:
-            while text[at] != _LF:
-                at += _ONE
-            at += _ONE
-            odd[others, 0], odd[others, 1], odd[others, 2] = line, start, at - _ONE
+            end = at
+            while text[end] != _LF:
+                end += _ONE
+            odd[others, 0], odd[others, 1], odd[others, 2] = line, at, end
             others += 1
+        at = end + _ONE
         line += 1
     return rows, others

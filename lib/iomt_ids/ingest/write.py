@@ -123,13 +123,12 @@ class _Task:
 
     def run(self, blocks: Iterable[Block]) -> Written:
         flows: list[DataFile] = []
-        writer, place = None, None
+        writer: _Writer | None = None
         for block in blocks:
             capture = block.file.capture
-            if place != (capture.split, capture.category):
+            partition = {"split": capture.split, "category": capture.category}
+            if writer is None or writer.partition != partition:
                 flows += _closed(writer)
-                place = capture.split, capture.category
-                partition = {"split": capture.split, "category": capture.category}
                 writer = _Writer(self.target.flows, BRONZE_FLOWS, partition, self.target.prefix)
             for first_line, lines, data in read_block(block, self.limits, self.block_bytes):
                 parsed = parse_block(data, first_line, block.file.release, lines)
@@ -175,7 +174,8 @@ class _Writer:
                 location, rows.schema, filesystem=system, compression="snappy", store_schema=False,
                 metadata_collector=self.footers,
                 # Line numbers count up: the differences take a fraction of the room.
-                use_dictionary=[n for n in rows.schema.names if n != "source_line"], column_encoding={"source_line": "DELTA_BINARY_PACKED"},
+                use_dictionary=[n for n in rows.schema.names if n != "source_line"],
+                column_encoding={"source_line": "DELTA_BINARY_PACKED"},
             )
         self.writer.write_table(rows, row_group_size=max(1, rows.num_rows))
         self.rows += rows.num_rows

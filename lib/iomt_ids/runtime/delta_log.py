@@ -95,9 +95,10 @@ class DeltaLog:
     def _replayed(self) -> tuple[int, _Replay]:
         replay = _Replay(self.folder)
         version = self._checkpoint(replay)
-        for version, path in self._versions_after(version):  # noqa: B007
+        for number, path in self._versions_after(version):
             for line in path.read_text(encoding="utf-8").splitlines():
                 replay.take(json.loads(line))
+            version = number
         return version, replay
 
     def _checkpoint(self, replay: _Replay) -> int:
@@ -217,9 +218,11 @@ class _Replay:
             features = {*(asked.get("readerFeatures") or []), *(asked.get("writerFeatures") or [])} - {
                 "appendOnly", "invariants", "checkConstraints",
             }
-            if asked["minReaderVersion"] > READER or (asked["minWriterVersion"] > WRITER and asked["minWriterVersion"] != 7) or features:
+            writer = asked["minWriterVersion"]
+            # Writer 7 only says that features are listed.
+            if asked["minReaderVersion"] > READER or WRITER < writer != 7 or features:
                 raise ContractError(
-                    f"{self.folder}: the table needs Delta reader {asked['minReaderVersion']}, writer {asked['minWriterVersion']} "
+                    f"{self.folder}: the table needs Delta reader {asked['minReaderVersion']}, writer {writer} "
                     f"{sorted(features) or ''}; this job writes reader {READER}, writer {WRITER}"
                 )
         elif "metaData" in action:

@@ -131,7 +131,7 @@ class Warehouse:
         if state.version and state.version % _CHECKPOINT_VERSIONS == 0:
             # Delta's own code writes checkpoints; without them a reader would replay every night there ever was.
             path = spark_path(self.path(table))
-            spark._jvm.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, path).checkpoint()
+            spark._jvm.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, path).checkpoint()  # type: ignore[union-attr]
         return state
 
     def discard(self, table: Table, prefix: str) -> None:
