@@ -53,6 +53,10 @@ cluster-down: ## stop it
 bench-%: ready package ## measure one claim: benchmarks/NAME.py
 	PYSPARK_PYTHON=$(CURDIR)/.venv/bin/python .venv/bin/python benchmarks/$*.py
 
+.PHONY: fuzz-ingest
+fuzz-ingest: ready-test ## 10,000 odd CSV files against a second parser
+	.venv/bin/python -m pytest tests/ingest/test_files.py --hypothesis-profile long --hypothesis-show-statistics
+
 .PHONY: airflow-env
 airflow-env: ## .venv-airflow, in which the DAG can be loaded
 	@scripts/set_up.sh airflow

@@ -19,6 +19,7 @@ os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSeria
 
 # A loaded machine is no failure, and a red test must be red again when it is run again.
 settings.register_profile("steady", deadline=None, max_examples=60, derandomize=True)
+settings.register_profile("long", deadline=None, max_examples=10_000)  # make fuzz-ingest: other cases every time
 settings.load_profile("steady")
 
 

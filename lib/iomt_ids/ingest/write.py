@@ -80,10 +80,8 @@ def write_blocks(
         task = _Task(target, limits, block_bytes)
         try:
             return task.run(group)
-        except UnpackError as error:
-            return Written([], [], {}, str(error))
-        except OSError as error:  # a full disk, a file that is gone: nothing that another try would mend
-            return Written([], [], {}, str(error))
+        except (UnpackError, OSError) as error:  # a full disk, a file that is gone: nothing that another try would mend
+            return Written([], [], {}, f"reading {_names(group)} into {target.flows}: {error}")
 
     return spark.sparkContext.parallelize(packed, len(packed)).map(write).collect()
 
@@ -186,6 +184,11 @@ class _Writer:
         self.writer.close()
         size = fs.LocalFileSystem().get_file_info(f"{self.folder}/{self.path}").size
         return DataFile(self.path, self.partition, size, self.rows, _statistics(self.footers[0], self.schema.names))
+
+
+def _names(blocks: Sequence[Block]) -> str:
+    names = list(dict.fromkeys(block.file.name for block in blocks))
+    return f"{names[0]} and {len(names) - 1} other files" if len(names) > 1 else names[0]
 
 
 def _closed(writer: _Writer | None) -> list[DataFile]:
