@@ -12,6 +12,7 @@ Rows are synthetic demo data.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -77,7 +78,8 @@ class Ward:
     def start(self, profile: str, limit: int | None = None) -> subprocess.Popen[str]:
         """Start an ingest in a process group of its own, with a limit on the size of files or without."""
         return subprocess.Popen(
-            self.command(profile), cwd=_ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+            self.command(profile), cwd=_ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            start_new_session=True,
             preexec_fn=(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))) if limit else None,
         )
 
@@ -117,8 +119,8 @@ class Ward:
 def _victims(job: subprocess.Popen[str], what: str) -> list[psutil.Process]:
     family = psutil.Process(job.pid).children(recursive=True)
     if what == "executor":
-        everyone = [p for p in psutil.process_iter(["cmdline"]) if "CoarseGrainedExecutorBackend" in " ".join(p.info["cmdline"] or [])]
-        return everyone[:1]
+        everyone = psutil.process_iter(["cmdline"])
+        return [p for p in everyone if "CoarseGrainedExecutorBackend" in " ".join(p.info["cmdline"] or [])][:1]
     if what == "driver":
         return [p for p in family if p.name() == "java"][:1]
     if what == "worker":
@@ -138,12 +140,14 @@ def _kill(job: subprocess.Popen[str], what: str, moment: float) -> bool:
     # A job that lost one process ends by itself or goes on; one that lost its head leaves nobody to wait for.
     if what in ("driver", "everything"):
         time.sleep(0.2)
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(job.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
     job.communicate()
     return bool(victims)
+
+
+def _cluster(what: str) -> None:
+    subprocess.run([sys.executable, "-m", "iomt_ids.cli", "cluster", what], cwd=_ROOT, check=True, capture_output=True)
 
 
 def kills(place: Path, wanted: int) -> dict[str, object]:
@@ -159,7 +163,7 @@ def kills(place: Path, wanted: int) -> dict[str, object]:
             what = "executor" if tried % 4 == 0 else ward.dice.choice(_VICTIMS)
             profile = "standalone" if what == "executor" else "local"
             if profile not in lasts:
-                subprocess.run([sys.executable, "-m", "iomt_ids.cli", "cluster", "up"], cwd=_ROOT, check=True, capture_output=True)
+                _cluster("up")
                 lasts[profile] = ward.finish(profile)
             ward.grow()
             if _kill(ward.start(profile), what, ward.dice.uniform(0.3, 1.05) * lasts[profile]):
@@ -170,11 +174,11 @@ def kills(place: Path, wanted: int) -> dict[str, object]:
             sys.stderr.write(f"{sum(killed.values())} of {wanted} kills, faults: {dict(+faults)}\n")
     finally:
         if "standalone" in lasts:
-            subprocess.run([sys.executable, "-m", "iomt_ids.cli", "cluster", "down"], cwd=_ROOT, check=False, capture_output=True)
+            _cluster("down")
     names = ("lost", "doubled", "unreadable", "parts")
     return {
-        "bench": "fault_ingest", "what": "kills", "kills": sum(killed.values()), "of": dict(killed), **{n: faults[n] for n in names},
-        "bound": round(3 / wanted, 4), "rows": sum(ward.rows.values()), "data": "synthetic demo",
+        "bench": "fault_ingest", "what": "kills", "kills": sum(killed.values()), "of": dict(killed),
+        **{n: faults[n] for n in names}, "bound": round(3 / wanted, 4), "rows": sum(ward.rows.values()), "data": "synthetic demo",
     }
 
 
@@ -209,11 +213,11 @@ def _commit_stock(folder: Path, commits: int) -> tuple[int, int]:
 
     def start(who: str, commits: int) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-c", _STOCK, str(folder), who, str(commits)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            text=True, env=environment,
+            [sys.executable, "-c", _STOCK, str(folder), who, str(commits)], text=True, env=environment,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )
 
-    told = sum(int(start("first", 1).communicate()[0].split()[-1]) for _ in range(1))
+    told = int(start("first", 1).communicate()[0].split()[-1])
     both = [start(who, commits) for who in "ab"]
     told += sum(int(p.communicate()[0].split()[-1]) for p in both)
     there = sum(pq.ParquetFile(folder / path).metadata.num_rows for path in DeltaLog(folder).state().files)
@@ -245,7 +249,8 @@ def full_disk(place: Path) -> dict[str, object]:
     job = ward.start("local", limit=300_000)
     _, said = job.communicate()
     after = ward.warehouse.state(BRONZE_FLOWS)
-    files = {p.relative_to(ward.warehouse.path(BRONZE_FLOWS)).as_posix() for p in ward.warehouse.path(BRONZE_FLOWS).rglob("*.parquet")}
+    folder = ward.warehouse.path(BRONZE_FLOWS)
+    files = {p.relative_to(folder).as_posix() for p in folder.rglob("*.parquet")}
     ward.finish("local")
     return {
         "bench": "fault_ingest", "what": "full disk", "status": job.returncode, "message": said.strip().splitlines()[-1][-200:],

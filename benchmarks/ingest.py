@@ -48,7 +48,8 @@ def _session(name: str):  # type: ignore[no-untyped-def]
 
     os.environ |= {
         "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1", "PYTHONPATH": f"{_ROOT / 'lib'}:{_ROOT}",
-        "PYSPARK_SUBMIT_ARGS": f"--properties-file {_ROOT / 'conf/spark/local.conf'} --master local[{_THREADS}] pyspark-shell",
+        "PYSPARK_SUBMIT_ARGS": f"--properties-file {_ROOT / 'conf/spark/local.conf'} --master local[{_THREADS}] "
+        f"--driver-memory {os.environ.get('IOMT_BENCH_DRIVER_MEMORY', '6g')} pyspark-shell",
     }
     session = SparkSession.builder.appName(name).getOrCreate()
     session.sparkContext.setLogLevel("ERROR")

@@ -34,7 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0 done, 2 an error we foresaw or a fault that ``doctor`` found; of ``submit``, the job's own exit status.
     """
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options, rest = parser.parse_known_args(argv)
+    if rest and options.command is not _submit:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    options.rest = rest
     try:
         status: int = options.command(options)
     except IomtIdsError as error:
@@ -65,6 +69,7 @@ def submit_command(
     *,
     settings: Sequence[str] = (),
     assignments: Sequence[str] = (),
+    options: Sequence[str] = (),
 ) -> list[str]:
     """The complete spark-submit command of a job, which works without us.
 
@@ -82,6 +87,8 @@ def submit_command(
         Of Spark: ``spark.key=value``; they go before the properties file's.
     assignments : sequence of str
         Of the job: ``key=value``.
+    options : sequence of str
+        Of this job alone, e.g. ``--replace``; the job refuses what it does not know.
 
     Raises
     ------
@@ -107,6 +114,7 @@ def submit_command(
         str(script),
         "--config", str(project / "conf" / f"{profile}.yaml"),
         *(word for assignment in assignments for word in ("--set", assignment)),
+        *options,
     ]
 
 
@@ -137,7 +145,8 @@ def _submit(options: argparse.Namespace) -> int:
         if options.profile == "standalone":
             properties = submit_properties(project / _CLUSTER)
         command = submit_command(
-            project, options.job, options.profile, properties, settings=options.spark_conf, assignments=options.set
+            project, options.job, options.profile, properties, settings=options.spark_conf, assignments=options.set,
+            options=options.rest,
         )
         _say(shlex.join(command))
         return 0 if options.dry_run else _run(command)
@@ -240,7 +249,10 @@ def _parser() -> argparse.ArgumentParser:
     about = "Learn to see cyber attacks in the traffic of hospital devices."
     parser = argparse.ArgumentParser(prog="iomt-ids", description=about)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_submit(commands.add_parser("submit", help="run a job by spark-submit, and print the command that does it"))
+    _add_submit(commands.add_parser(
+        "submit", help="run a job by spark-submit, and print the command that does it",
+        epilog="Any other option is the job's own, e.g. ingest_flows --replace.",
+    ))
     doctor = commands.add_parser("doctor", help="what is wrong with this machine, and the line that mends it")
     doctor.set_defaults(command=_doctor)
     cluster = commands.add_parser("cluster", help="Spark standalone on loopback: a master and two workers")

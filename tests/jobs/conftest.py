@@ -31,8 +31,8 @@ class Submitted:
 
 
 def command(job: str, *settings: str, profile: str = "local") -> list[str]:
-    """The user's command line, with the Python that runs the tests."""
-    assignments = [word for setting in settings for word in ("--set", setting)]
+    """The user's command line, with the Python that runs the tests; a setting that starts with -- is an option."""
+    assignments = [word for s in settings for word in ([s] if s.startswith("--") else ["--set", s])]
     return [sys.executable, "-m", "iomt_ids.cli", "submit", job, "--profile", profile, *assignments]
 
 

@@ -109,3 +109,9 @@ def test_an_unknown_job_is_refused_with_those_there_are(submit):
     done = submit("ingest_flow")
     assert done.status == 2
     assert "build_features, evaluate_detector, ingest_flows" in done.stderr
+
+
+def test_an_option_that_the_job_does_not_know_is_refused(submit, tmp_path):
+    done = submit("ingest_flows", f"output.folder={tmp_path}", "--replce")
+    assert done.status == 2
+    assert "--replce" in done.stderr

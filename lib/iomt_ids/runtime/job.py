@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn
 
 from pyspark.sql import SparkSession
 
-from iomt_ids.contract.errors import IomtIdsError
+from iomt_ids.contract.errors import ConfigError, IomtIdsError
 from iomt_ids.runtime.clock import seconds_since
 from iomt_ids.runtime.config import Config, load_config
 from iomt_ids.runtime.lock import held
@@ -45,6 +45,14 @@ class Outcome:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Spark joins a driver's stderr into its stdout; what is wrong with the arguments is said where all errors are."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse would print."""
+        raise ConfigError(f"{message}; {self.format_usage().strip()}")
+
+
 def job_main(
     job: str, run: Callable[[SparkSession, Config], Outcome], argv: Sequence[str] | None = None, *,
     options: Mapping[str, str] = MappingProxyType({}), waits: bool = False,
@@ -69,7 +77,7 @@ def job_main(
     int
         0 done, 2 an error we foresaw, said in one message. Anything else is raised: Python exits with 1.
     """
-    parser = argparse.ArgumentParser(prog=f"{job}.py")
+    parser = _Parser(prog=f"{job}.py")
     parser.add_argument("--config", type=Path, required=True, help="conf/<place>.yaml; base.yaml beside it is read first")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key; repeatable")
     for option, key in options.items():
@@ -77,10 +85,10 @@ def job_main(
             "action": "append", "type": f"{key}={{}}".format, "metavar": "VALUE"
         }
         parser.add_argument(option, dest="set", help=f"short for --set {key}", **taken)
-    given = parser.parse_args(argv)
     set_up_log(job)
     start = time.monotonic()
     try:
+        given = parser.parse_args(argv)
         config = load_config(given.config, given.set)
         log().info("configuration %s", json.dumps(config.as_dict()))
         # One writer at a time: Delta on a local disk keeps two processes apart no better than we ask it to.
