@@ -4,21 +4,18 @@
         jobs/ingest_flows.py --config conf/local.yaml --set data.raw=DIR
 """
 
-import functools
 import sys
 from pathlib import Path
-from uuid import uuid4
 
 from pyspark.sql import SparkSession
 
-from iomt_ids.contract.commit import TableState
-from iomt_ids.contract.errors import ContractError, SourceError
-from iomt_ids.contract.tables import BRONZE_FLOWS, BRONZE_REJECTS, Table
+from iomt_ids.contract.errors import ContractError
+from iomt_ids.contract.tables import BRONZE_FLOWS, BRONZE_REJECTS
 from iomt_ids.demo import demo_files
-from iomt_ids.ingest.batch import Batch, Rules, plan_batch, plan_change, read_batch
+from iomt_ids.ingest.batch import Rules, plan_batch, take_in
 from iomt_ids.ingest.ledger import Ledger
 from iomt_ids.ingest.plan import find_files
-from iomt_ids.ingest.sources import sources
+from iomt_ids.ingest.sources import find_source
 from iomt_ids.ingest.unpack import Limits
 from iomt_ids.runtime.clock import derive_seed, now_ns
 from iomt_ids.runtime.config import Config
@@ -45,21 +42,21 @@ def raw_folder(config: Config) -> Path:
 
 def run(spark: SparkSession, config: Config) -> Outcome:
     """Read what is new, or refuse it all; a table changes in one commit or not at all."""
-    known = sources()
-    if config.data.source not in known:
-        raise SourceError(f"unknown source '{config.data.source}'; known: {', '.join(known)}")
+    source, ingest = find_source(config.data.source), config.ingest
     # The demo's folder is ours: other rows under the old names are no mistake.
-    rules = Rules(
-        config.ingest.block_bytes, config.ingest.max_rejected_fraction, config.ingest.replace or config.data.is_demo,
-        Limits(config.ingest.unpacked_bytes),
-    )
-    files = find_files(raw_folder(config), known[config.data.source], rules.limits)
+    replace = ingest.replace or config.data.is_demo
+    rules = Rules(ingest.block_bytes, ingest.max_rejected_fraction, replace, Limits(ingest.unpacked_bytes))
+    files = find_files(raw_folder(config), source, rules.limits)
     warehouse = Warehouse.of(config)
     states = {table: warehouse.state(table) for table in (BRONZE_FLOWS, BRONZE_REJECTS)}
     log().info("looking at %d files", len(files))
-    batch = plan_batch(spark, files, states[BRONZE_FLOWS], states[BRONZE_REJECTS], rules, task_slots(spark))
+    slots = task_slots(spark)
+    batch = plan_batch(spark, files, states[BRONZE_FLOWS], states[BRONZE_REJECTS], rules, slots)
+    for name in batch.unfinished:
+        log().warning("%s: the last line does not end; read as it stands, make sure that the file is complete", name)
     if not batch.changes_nothing:
-        states = _take_in(spark, warehouse, batch, rules)
+        log().info("reading %d rows of %d files, %d files are known", batch.lines, len(batch.read), batch.known)
+        states = take_in(spark, batch, warehouse, rules, slots=slots, now_ns=now_ns())
     flows, rejects = states[BRONZE_FLOWS], states[BRONZE_REJECTS]
     rows_in = Ledger.of(flows).lines
     if rows_in != flows.rows + rejects.rows:
@@ -71,28 +68,6 @@ def run(spark: SparkSession, config: Config) -> Outcome:
         outputs={table.name: str(warehouse.path(table)) for table in states},
         facts={"files": {"read": len(batch.read), "known": batch.known, "dropped": len(batch.drop)}},
     )
-
-
-def _take_in(spark: SparkSession, warehouse: Warehouse, batch: Batch, rules: Rules) -> dict[Table, TableState]:
-    log().info("reading %d rows of %d files, %d files are known", batch.lines, len(batch.read), batch.known)
-    # Rejects first: should we die in between, the next run finds them without rows and takes them back.
-    order, prefix = (BRONZE_REJECTS, BRONZE_FLOWS), f"part-{uuid4().hex}"
-    folders = {table: warehouse.staging(table) for table in order}
-    committed: dict[Table, TableState] = {}
-    try:
-        taken = read_batch(
-            spark, batch, (folders[BRONZE_FLOWS], folders[BRONZE_REJECTS]), rules, prefix=prefix, slots=task_slots(spark),
-            now_ns=now_ns(),
-        )
-        for table in order:
-            planner = functools.partial(
-                plan_change, table=table, batch=batch, taken=taken, folder=folders[table], prefix=prefix
-            )
-            committed[table] = warehouse.commit(spark, table, planner)
-    finally:
-        for table in set(order) - set(committed):
-            warehouse.discard(table, prefix)
-    return committed
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -19,8 +19,8 @@ from iomt_ids.contract.errors import BusyError, IomtIdsError, SourceError
 from iomt_ids.contract.tables import BRONZE, BRONZE_FLOWS, BRONZE_REJECTS, REJECTS, Table, spark_path
 from iomt_ids.ingest import batch, write
 from iomt_ids.ingest.ledger import Ledger
+from iomt_ids.runtime.log import log
 from iomt_ids.runtime.tables import Warehouse
-from jobs import ingest_flows
 from tests.builders import ingested, write_capture
 
 TRAIN = "WiFI_and_MQTT/attacks/csv/train"
@@ -195,6 +195,15 @@ def test_columns_that_a_release_lacks_are_null_and_not_zero(spark: SparkSession,
     assert [row[n] for n in ("release", "iat_epoch_s", "weight", "iat_s", "window_packets")] == ["v2", None, None, 0.0, 0.0]
 
 
+def test_a_last_line_that_does_not_end_is_read_and_its_file_is_named(
+    spark: SparkSession, raw: Path, out: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (raw / BENIGN).write_bytes((raw / BENIGN).read_bytes().removesuffix(b"\n"))
+    monkeypatch.setattr(log(), "propagate", True)
+    assert counts(ingested(spark, raw, out)) == (68, 0)
+    assert [r.getMessage().split(":")[0] for r in caplog.records if r.levelname == "WARNING"] == [BENIGN]
+
+
 def test_the_size_of_a_block_changes_nothing(
     spark: SparkSession, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,10 +231,10 @@ def test_a_run_that_dies_between_its_commits_doubles_nothing(
     spoil(raw / BENIGN, (3, "bad"))
     real = Warehouse.commit
 
-    def dies(self, spark, table, planner):
+    def dies(self, table, planner):
         if table is BRONZE_FLOWS:
             raise KeyboardInterrupt
-        return real(self, spark, table, planner)
+        return real(self, table, planner)
 
     with monkeypatch.context() as patch:
         patch.setattr(Warehouse, "commit", dies)
@@ -282,7 +291,7 @@ def test_rows_that_do_not_add_up_are_not_kept(
 def test_a_capture_that_another_process_took_in_meanwhile_is_not_doubled(
     spark: SparkSession, raw: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, raced = ingest_flows.read_batch, []
+    real, raced = batch.read_batch, []
 
     def race(*args, **kwargs):
         if not raced:
@@ -290,7 +299,7 @@ def test_a_capture_that_another_process_took_in_meanwhile_is_not_doubled(
             ingested(spark, raw, out)
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(ingest_flows, "read_batch", race)
+    monkeypatch.setattr(batch, "read_batch", race)
     with pytest.raises(BusyError, match="another process has taken in"):
         ingested(spark, raw, out)
     assert counts(ingested(spark, raw, out)) == (68, 0)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
+
+from iomt_ids.contract.tables import Table
 
 
 @dataclass(frozen=True)
@@ -75,3 +78,16 @@ class Change:
 
 #: Gives the change for a state, again for each newer state that another process has committed meanwhile.
 Planner = Callable[[TableState], Change]
+
+
+class Store(Protocol):
+    """What keeps tables; `runtime.tables.Warehouse` is one."""
+
+    def staging(self, table: Table) -> Path:
+        """The folder in which files are written that a commit will name."""
+
+    def commit(self, table: Table, planner: Planner) -> TableState:
+        """Make files of `staging` part of a table, in one step."""
+
+    def discard(self, table: Table, prefix: str) -> None:
+        """Remove files of `staging` that no commit has named."""

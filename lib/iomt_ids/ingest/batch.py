@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from uuid import uuid4
 
 from pyarrow import fs
 from pyspark.sql import SparkSession
 
-from iomt_ids.contract.commit import Change, DataFile, TableState
+from iomt_ids.contract.commit import Change, DataFile, Store, TableState
 from iomt_ids.contract.errors import BusyError, ContractError, IomtIdsError, SourceError, raise_all
-from iomt_ids.contract.tables import BRONZE_FLOWS, Table
+from iomt_ids.contract.tables import BRONZE_FLOWS, BRONZE_REJECTS, Table
 from iomt_ids.ingest.blocks import Surveyed, survey_files
 from iomt_ids.ingest.ledger import Entry, Ledger, plan_work
 from iomt_ids.ingest.plan import CapturedFile
@@ -63,6 +65,11 @@ class Batch:
     def lines(self) -> int:
         """Lines to read."""
         return sum(s.lines for s in self.read)
+
+    @property
+    def unfinished(self) -> list[str]:
+        """Files whose last line does not end as the others do; nobody can tell whether they were cut off."""
+        return [s.file.name for s in self.read if not s.ends]
 
     @property
     def changes_nothing(self) -> bool:
@@ -163,6 +170,33 @@ def read_batch(
         for s in batch.read
     }
     return Taken([f for w in done for f in w.flows], [f for w in done for f in w.rejects], entries)
+
+
+def take_in(
+    spark: SparkSession, batch: Batch, store: Store, rules: Rules, *, slots: int, now_ns: int
+) -> dict[Table, TableState]:
+    """Read a batch and commit it; see `read_batch` and `plan_change` for what can be wrong.
+
+    Returns
+    -------
+    dict of Table to TableState
+        The two tables' new states.
+    """
+    # Rejects first: should we die in between, the next run finds them without rows and takes them back.
+    order, prefix = (BRONZE_REJECTS, BRONZE_FLOWS), f"part-{uuid4().hex}"
+    folders = {table: store.staging(table) for table in order}
+    committed: dict[Table, TableState] = {}
+    try:
+        taken = read_batch(
+            spark, batch, (folders[BRONZE_FLOWS], folders[BRONZE_REJECTS]), rules, prefix=prefix, slots=slots, now_ns=now_ns
+        )
+        for table in order:
+            planner = partial(plan_change, table=table, batch=batch, taken=taken, folder=folders[table], prefix=prefix)
+            committed[table] = store.commit(table, planner)
+    finally:
+        for table in set(order) - set(committed):
+            store.discard(table, prefix)
+    return committed
 
 
 def _rejected(done: Sequence[Written]) -> dict[str, int]:

@@ -113,8 +113,13 @@ class Warehouse:
         """The folder in which tasks write files that `commit` will make part of the table."""
         return self.path(table) if self.format == "delta" else self.path(table).with_name(f".{self.path(table).name}.new")
 
-    def commit(self, spark: SparkSession, table: Table, planner: Planner) -> TableState:
+    def commit(self, table: Table, planner: Planner) -> TableState:
         """Make files of `staging` part of the table, in one step.
+
+        Parameters
+        ----------
+        planner : callable
+            Gives the change for the newest state.
 
         Raises
         ------
@@ -130,7 +135,7 @@ class Warehouse:
         state = DeltaLog(self.path(table)).commit(table, planner, constraints=dict(table.constraints))
         if state.version and state.version % _CHECKPOINT_VERSIONS == 0:
             # Delta's own code writes checkpoints; without them a reader would replay every night there ever was.
-            path = spark_path(self.path(table))
+            spark, path = SparkSession.active(), spark_path(self.path(table))
             spark._jvm.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, path).checkpoint()  # type: ignore[union-attr]
         return state
 

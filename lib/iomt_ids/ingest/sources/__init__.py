@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 from functools import cache
 
+from iomt_ids.contract.errors import SourceError
 from iomt_ids.ingest.source import Source
 
 
@@ -20,3 +21,16 @@ def sources() -> dict[str, Source]:
     """
     names = sorted(module.name for module in pkgutil.iter_modules(__path__))
     return {name: importlib.import_module(f"{__name__}.{name}").SOURCE for name in names}
+
+
+def find_source(name: str) -> Source:
+    """The source of that name.
+
+    Raises
+    ------
+    SourceError
+        If there is none; the message lists those there are.
+    """
+    if name not in sources():
+        raise SourceError(f"unknown source '{name}'; known: {', '.join(sources())}")
+    return sources()[name]
