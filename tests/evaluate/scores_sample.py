@@ -89,6 +89,17 @@ def sample_scores(
             ],
             "not_testable": ["Benign", "ARP_Spoofing"],
         },
+        "duplicates": [
+            {
+                "features": features, "precision": precision, "columns": columns,
+                "ceiling": {"task": "attack", "accuracy": 0.998, "f1_macro": 0.987},
+                "classes": [{
+                    "class": "DoS-SYN", "rows": 1200, "distinct": 1000, "within_files": 150, "across_files": 50, "test_rows": 300,
+                    "test_rows_learnt_from": 20, "under_another_label": 0,
+                }],
+            }
+            for features, precision, columns in (("leak_free", "double", 42), ("all", "double", 45), ("all", "float", 45))
+        ],
     }
 
 

@@ -90,10 +90,21 @@ def test_every_section_and_table_is_there(browser: Browser, page: Path) -> None:
         "leaks-suspects",
         "leaks-kept",
         "leaks-files",
+        "duplicates-leak_free-double",
+        "duplicates-all-double",
+        "duplicates-all-float",
     }
     assert wanted <= tables
     assert browser.ask("document.querySelectorAll('#models svg.heat').length") == 18
     assert browser.ask("document.querySelectorAll('#learning svg').length") == 6
+
+
+def test_duplicates_are_shown_as_they_were_counted(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    assert browser.ask(f"{_ROWS}('duplicates-leak_free-double')") == [
+        ["DoS-SYN", "1\u202f200", "1\u202f000", "150", "50", "300", "20", "·"]
+    ]
+    assert "macro-F1 0.987 and accuracy 0.998" in browser.ask("document.querySelector('#data').innerText")
 
 
 def test_links_inside_the_page_lead_somewhere(browser: Browser, page: Path) -> None:

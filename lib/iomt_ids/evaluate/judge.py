@@ -15,6 +15,7 @@ from iomt_ids.contract.flows import feature_names
 from iomt_ids.contract.problem import Problem
 from iomt_ids.contract.tables import SCORES
 from iomt_ids.evaluate.confusion import SCOPES, Count, confusion_matrix, count_predictions
+from iomt_ids.evaluate.duplicates import describe_duplicates
 from iomt_ids.evaluate.insight import describe_attacks, describe_devices
 from iomt_ids.evaluate.leaks import describe_leaks
 from iomt_ids.evaluate.scores import Tally, score
@@ -75,7 +76,7 @@ def judge_model(
 def describe_verdicts(
     verdicts: Sequence[Verdict], flows: DataFrame, data: NamedData, tables: dict[str, int | None]
 ) -> dict[str, Any]:
-    """The parts ``data``, ``scores``, ``insight`` and ``leaks`` of `scores.json`.
+    """The parts ``data``, ``scores``, ``insight``, ``leaks`` and ``duplicates`` of `scores.json`.
 
     Parameters
     ----------
@@ -91,6 +92,7 @@ def describe_verdicts(
         "scores": [entry for verdict in verdicts for entry in verdict.scores],
         "insight": describe_flows(flows, verdicts),
         "leaks": describe_leaks(flows),
+        "duplicates": describe_duplicates(flows),
     }
 
 

@@ -37,7 +37,7 @@ def render_report(scores: Mapping[str, Any]) -> str:
     Parameters
     ----------
     scores : mapping
-        The content of ``scores.json``. ``models``, ``insight`` and ``leaks`` may be empty: their sections
+        The content of ``scores.json``. ``models``, ``insight``, ``leaks`` and ``duplicates`` may be empty: their sections
         then say why there is nothing to see.
 
     Returns
@@ -61,7 +61,7 @@ def render_report(scores: Mapping[str, Any]) -> str:
         curves=_curves(scores.get("models") or {}), importances=_importances(scores.get("models") or {}),
         hunt=leak_section(scores.get("leaks") or {}, [c.name for c in leaks]),
         devices=insight.get("devices") or [], alarm_columns=_alarm_columns(insight.get("devices") or []),
-        rows=_rows(scores["data"].get("rows") or {}), facts=_facts(scores),
+        rows=_rows(scores["data"].get("rows") or {}), duplicates=scores.get("duplicates") or [], facts=_facts(scores),
         config=_flat(scores["run"].get("config") or {}),
         **_attacks(insight.get("attacks") or [], best["attack"]),
     )
