@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame, Row, Window
 from pyspark.sql import functions as F
 
 from iomt_ids.contract.attacks import benign_labels, class_names
@@ -41,67 +41,69 @@ def describe_duplicates(flows: DataFrame) -> list[dict[str, Any]]:
     if first is None:
         return []
     found = []
+    narrow = flows.select(
+        "attack_id", "source_file", "split",
+        *[_vector(feature_names(first["release"], features), precision).alias(f"{features}_{precision}")
+          for features, precision in VARIANTS],
+    ).persist()
     for features, precision in VARIANTS:
         columns = feature_names(first["release"], features)
-        cells = _cells(flows, columns, precision).persist()
+        counted = _count(narrow, F.col(f"{features}_{precision}"))
         found.append({
-            "features": features, "precision": precision, "columns": len(columns), "classes": _by_class(cells),
-            "ceiling": _ceiling(cells),
+            "features": features, "precision": precision, "columns": len(columns), "classes": _by_class(counted),
+            "ceiling": _ceiling(counted),
         })
-        cells.unpersist()
+    narrow.unpersist()
     return found
 
 
-def _cells(flows: DataFrame, columns: Sequence[str], precision: str) -> DataFrame:
-    """Rows of one vector, class, file and split: few, where duplicates are many."""
+def _vector(columns: Sequence[str], precision: str) -> Column:
     # Spark's hash takes -0.0 and 0.0 for the same number, as a model does.
     values = [F.col(name).cast(precision) for name in columns]
-    place = [F.xxhash64(*values).alias("one"), F.xxhash64(F.lit(1), *reversed(values)).alias("other")]
-    key = ("one", "other", "attack_id", "source_file", "split")
-    return flows.select(*place, *key[2:]).groupBy(*key).agg(F.count("*").alias("rows"))
+    return F.struct(F.xxhash64(*values).alias("one"), F.xxhash64(F.lit(1), *reversed(values)).alias("other"))
 
 
-def _by_class(cells: DataFrame) -> list[dict[str, Any]]:
-    vector, own = Window.partitionBy("one", "other"), Window.partitionBy("one", "other", "attack_id")
+def _count(flows: DataFrame, vector: Column) -> list[Row]:
+    """Sums by class and by the answer that is right for most test rows of a vector."""
     is_test = F.col("split") == "test"
-    in_file = Window.partitionBy("one", "other", "attack_id", "source_file")
-    seen = cells.select(
-        "attack_id", "rows", is_test.alias("is_test"),
-        (F.row_number().over(own.orderBy("source_file", "split")) == 1).alias("is_first"),
-        (F.row_number().over(in_file.orderBy("split")) == 1).alias("is_first_of_file"),
-        F.max(F.col("split").isin(*LEARNT_FROM)).over(vector).alias("is_learnt"),
-        (F.min("attack_id").over(vector) != F.max("attack_id").over(vector)).alias("is_disputed"),
+    # The one exchange: whatever is grouped by more than the vector is grouped where it lies.
+    keyed = flows.select(vector["one"].alias("one"), vector["other"].alias("other"), "attack_id", "source_file", "split").repartition("one", "other")
+    classes = keyed.groupBy("one", "other", "attack_id").agg(
+        F.count("*").alias("rows"), F.size(F.collect_set("source_file")).alias("files"), F.count_if(is_test).alias("test"),
+        F.max(F.col("split").isin(*LEARNT_FROM)).alias("is_learnt"),
     )
-
-    def rows_where(condition: Column) -> Column:
-        return F.sum(F.when(condition, F.col("rows")).otherwise(0))
-
-    counted = seen.groupBy("attack_id").agg(
-        F.sum("rows").alias("rows"), F.sum(F.col("is_first").cast("int")).alias("distinct"),
-        F.sum(F.col("is_first_of_file").cast("int")).alias("by_file"), rows_where(F.col("is_disputed")).alias("disputed"),
-        rows_where(F.col("is_test")).alias("test"), rows_where(F.col("is_test") & F.col("is_learnt")).alias("learnt"),
+    same = Window.partitionBy("one", "other")
+    seen = classes.select(
+        "attack_id", "rows", "files", "test", F.max("is_learnt").over(same).alias("is_learnt"),
+        (F.count("*").over(same) > 1).alias("is_disputed"),
+        (-F.max(F.struct("test", (-F.col("attack_id")).alias("answer"))).over(same)["answer"]).alias("answer"),
     )
-    return [
-        {
-            "class": class_names("attack")[row["attack_id"]], "rows": row["rows"], "distinct": row["distinct"],
-            "within_files": row["rows"] - row["by_file"], "across_files": row["by_file"] - row["distinct"],
-            "test_rows": row["test"], "test_rows_learnt_from": row["learnt"], "under_another_label": row["disputed"],
-        }
-        for row in counted.orderBy("attack_id").collect()
-    ]
+    return seen.groupBy("attack_id", "answer").agg(
+        F.sum("rows").alias("rows"), F.count("*").alias("distinct"), F.sum("files").alias("by_file"), F.sum("test").alias("test"),
+        F.sum(F.when(F.col("is_learnt"), F.col("test")).otherwise(0)).alias("learnt"),
+        F.sum(F.when(F.col("is_disputed"), F.col("rows")).otherwise(0)).alias("disputed"),
+    ).collect()
 
 
-def _ceiling(cells: DataFrame) -> dict[str, Any]:
-    """Scores on the test split of the answer that is right for most rows of each vector."""
-    counted = cells.filter("split = 'test'").groupBy("one", "other", "attack_id").agg(F.sum("rows").alias("rows"))
-    best = F.row_number().over(Window.partitionBy("one", "other").orderBy(F.desc("rows"), "attack_id")) == 1
-    answered = counted.withColumn(
-        "answer", F.max(F.when(best, F.col("attack_id"))).over(Window.partitionBy("one", "other"))
-    )
+def _by_class(counted: Sequence[Row]) -> list[dict[str, Any]]:
+    found = []
+    for attack in sorted({row["attack_id"] for row in counted}):
+        rows, distinct, by_file, test, learnt, disputed = (
+            sum(row[name] for row in counted if row["attack_id"] == attack)
+            for name in ("rows", "distinct", "by_file", "test", "learnt", "disputed")
+        )
+        found.append({
+            "class": class_names("attack")[attack], "rows": rows, "distinct": distinct, "within_files": rows - by_file,
+            "across_files": by_file - distinct, "test_rows": test, "test_rows_learnt_from": learnt, "under_another_label": disputed,
+        })
+    return found
+
+
+def _ceiling(counted: Sequence[Row]) -> dict[str, Any]:
     names = class_names("attack")
     matrix = np.zeros((len(names), len(names)), np.int64)
-    for row in answered.groupBy("attack_id", "answer").agg(F.sum("rows").alias("rows")).collect():
-        matrix[row["attack_id"], row["answer"]] = row["rows"]
+    for row in counted:
+        matrix[row["attack_id"], row["answer"]] += row["test"]
     if not matrix.sum():
         return {}
     tally = Tally(matrix, benign_labels("attack"))
