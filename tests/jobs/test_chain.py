@@ -85,6 +85,8 @@ def test_every_result_says_that_its_data_is_synthetic(chain):
     assert "synthetic demo data" in Path(outputs["report"]).read_text()
 
 
+# The cluster's scores are compared with the local ones in test_real_rows.py.
+@pytest.mark.parametrize("profile", ["local"], indirect=True)
 def test_judging_the_same_models_twice_gives_the_same_scores(chain, submit, profile):
     home, told = chain
     settings = (*SMALL, f"output.folder={home.parent}", f"evaluate.run={told['train_detector']['run']}")
