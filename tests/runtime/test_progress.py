@@ -1,4 +1,3 @@
-import itertools
 import logging
 import os
 import time
@@ -28,15 +27,14 @@ def test_long_work_says_every_so_often_what_it_is_doing(monkeypatch, caplog):
 
         def lines():
             mine = [r for r in caplog.records if r.thread == watch._thread.ident]
-            return [r.created for r in mine if r.getMessage().startswith("still training forest")]
+            return [r for r in mine if r.getMessage().startswith("still training forest")]
 
         logger.info("training forest")
         while len(lines()) < 3 and time.monotonic() - started < 30:
             time.sleep(0.02)
-        said = lines()
-    assert len(said) >= 3
-    # However slow the machine: never more often than every so often (the two clocks differ by a little).
-    assert all(later - earlier > 0.04 for earlier, later in itertools.pairwise(said))
+        said = len(lines())
+    # However slow the machine: never more often than every so often.
+    assert 3 <= said <= (time.monotonic() - started) / 0.05
     assert watch.peak_bytes > 1_000_000
     assert not any(isinstance(h, progress._Listener) for h in logger.handlers)
 
