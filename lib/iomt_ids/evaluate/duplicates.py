@@ -67,7 +67,9 @@ def _count(flows: DataFrame, vector: Column) -> list[Row]:
     """Sums by class and by the answer that is right for most test rows of a vector."""
     is_test = F.col("split") == "test"
     # The one exchange: whatever is grouped by more than the vector is grouped where it lies.
-    keyed = flows.select(vector["one"].alias("one"), vector["other"].alias("other"), "attack_id", "source_file", "split").repartition("one", "other")
+    keyed = flows.select(
+        vector["one"].alias("one"), vector["other"].alias("other"), "attack_id", "source_file", "split"
+    ).repartition("one", "other")
     classes = keyed.groupBy("one", "other", "attack_id").agg(
         F.count("*").alias("rows"), F.size(F.collect_set("source_file")).alias("files"), F.count_if(is_test).alias("test"),
         F.max(F.col("split").isin(*LEARNT_FROM)).alias("is_learnt"),
