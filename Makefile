@@ -9,6 +9,7 @@ PROFILE ?= local
 DATA ?=
 SET ?=
 PYTEST ?=
+ARGS ?=
 
 IOMT := .venv/bin/iomt-ids
 RUN_OPTIONS := --profile $(PROFILE) $(if $(DATA),--set data.raw="$(DATA)") $(foreach s,$(SET),--set "$(s)")
@@ -50,8 +51,11 @@ cluster-up: ready ## start Spark standalone on loopback: a master and two worker
 cluster-down: ## stop it
 	@$(IOMT) cluster down
 
-bench-%: ready package ## measure one claim: benchmarks/NAME.py
-	PYSPARK_PYTHON=$(CURDIR)/.venv/bin/python .venv/bin/python benchmarks/$*.py
+bench-%: ready package ## measure one claim: benchmarks/NAME.py  [ARGS="its arguments"]
+	PYTHONPATH=$(CURDIR)/lib:$(CURDIR) PYSPARK_PYTHON=$(CURDIR)/.venv/bin/python .venv/bin/python benchmarks/$*.py $(ARGS)
+
+.PHONY: fault-ingest
+fault-ingest: bench-fault_ingest ## kills, two writers, a full disk  [ARGS="kills commits commits_of_stock_delta"]
 
 .PHONY: fuzz-ingest
 fuzz-ingest: ready-test ## 10,000 odd CSV files against a second parser

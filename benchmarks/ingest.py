@@ -30,6 +30,7 @@ import psutil
 
 from iomt_ids.contract.flows import columns_of, source_header
 from iomt_ids.demo import demo_files, rows_for_bytes
+from iomt_ids.runtime.files import write_tree
 from iomt_ids.runtime.progress import process_tree_bytes
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -48,8 +49,7 @@ def _session(name: str):  # type: ignore[no-untyped-def]
 
     os.environ |= {
         "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1", "PYTHONPATH": f"{_ROOT / 'lib'}:{_ROOT}",
-        "PYSPARK_SUBMIT_ARGS": f"--properties-file {_ROOT / 'conf/spark/local.conf'} --master local[{_THREADS}] "
-        f"--driver-memory {os.environ.get('IOMT_BENCH_DRIVER_MEMORY', '6g')} pyspark-shell",
+        "PYSPARK_SUBMIT_ARGS": f"--properties-file {_ROOT / 'conf/spark/local.conf'} --master local[{_THREADS}] pyspark-shell",
     }
     session = SparkSession.builder.appName(name).getOrCreate()
     session.sparkContext.setLogLevel("ERROR")
@@ -212,13 +212,7 @@ def checksum(out: Path) -> tuple[int, str]:
 
 def write_demo(folder: Path, rows: int) -> int:
     """Demo files; the bytes written."""
-    written = 0
-    for file in demo_files(rows, _SEED):
-        path = folder / file.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as handle:
-            written += sum(handle.write(piece) for piece in file.chunks())
-    return written
+    return write_tree(folder, ((file.path, file.chunks()) for file in demo_files(rows, _SEED)))
 
 
 def main(megabytes: int, pairs: int, peers: list[str]) -> int:

@@ -5,11 +5,8 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import math
 import struct
-import zipfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,6 +22,7 @@ from iomt_ids.ingest.plan import CapturedFile, read_header
 from iomt_ids.ingest.source import Capture
 from iomt_ids.ingest.unpack import Limits, packing_of
 from tests.ingest.test_blocks import surveyed
+from tests.ingest.test_unpack import NAME, PACKERS
 
 LIMITS = Limits(1 << 24)
 _ODD = st.one_of(
@@ -47,7 +45,7 @@ def _lines(draw: st.DrawFn, release: str) -> list[str]:
         least, most = sorted(draw(st.tuples(st.floats(0, 1500), st.floats(0, 1500))))
         fixed = {"length_min_bytes": least, "length_mean_bytes": (least + most) / 2, "length_max_bytes": most}
         fields = [
-            repr(fixed.get(c.name, draw(st.sampled_from([0.0, 0.25, 1.0, 1 / 3])))) for c in columns
+            repr(fixed.get(c.name, draw(st.sampled_from([0.0, 0.25, 1.0, -1 / 3 if c.limits[0] < 0 else 1 / 3])))) for c in columns
         ]
         if draw(st.integers(0, 2)) == 0:
             fields[draw(st.integers(0, len(fields) - 1))] = draw(_ODD)
@@ -85,19 +83,6 @@ def files(draw: st.DrawFn) -> tuple[str, bytes, str]:
     return release, data, draw(st.sampled_from(["", "", "", ".gz", ".zst", ".zip"]))
 
 
-def packed(data: bytes, suffix: str) -> bytes:
-    if suffix == ".gz":
-        return gzip.compress(data, 1)
-    if suffix == ".zst":
-        return pa.Codec("zstd").compress(data, asbytes=True)
-    if suffix == ".zip":
-        held = io.BytesIO()
-        with zipfile.ZipFile(held, "w") as archive:
-            archive.writestr("a.csv", data)
-        return held.getvalue()
-    return data
-
-
 def oracle(raw: bytes, header: tuple[str, ...]) -> list[bytes] | None:
     """Arrow's reading of one line, every number as its eight bytes; None if it refuses."""
     try:
@@ -120,8 +105,8 @@ def test_no_file_is_misread(
     tmp_path_factory: pytest.TempPathFactory, made: tuple[str, bytes, str], piece_bytes: int, block_bytes: int
 ) -> None:
     _, data, suffix = made
-    path = Path(tmp_path_factory.getbasetemp()) / f"a.csv{suffix}"
-    path.write_bytes(packed(data, suffix))
+    path = Path(tmp_path_factory.getbasetemp()) / f"{NAME}{suffix}"
+    path.write_bytes(PACKERS[suffix.removeprefix(".")](data) if suffix else data)
     found, body, problems = read_header(path, path.name, LIMITS)
     if found is None:
         assert problems and all(p.startswith(path.name) and "\n" not in p for p in problems)

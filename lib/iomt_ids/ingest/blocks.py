@@ -166,8 +166,7 @@ def _look_at_piece(piece: tuple[str, int, int, int]) -> _Piece:
     return _Piece(hashlib.sha256(data).digest(), newlines, first + 1 + start if first >= 0 else -1, data.endswith(b"\n"))
 
 
-def _cut(file: CapturedFile, pieces: Iterable[_Piece], piece_bytes: int, block_bytes: int) -> Surveyed | str:
-    pieces = list(pieces)
+def _cut(file: CapturedFile, pieces: Sequence[_Piece], piece_bytes: int, block_bytes: int) -> Surveyed | str:
     blocks: list[Block] = []
     start, line, newlines, without = file.body, 2, 0, 0
     for place, piece in enumerate(pieces):
@@ -184,8 +183,12 @@ def _cut(file: CapturedFile, pieces: Iterable[_Piece], piece_bytes: int, block_b
     ends = not pieces or pieces[-1].ends or file.size <= file.body
     if start < file.size:
         blocks.append(Block(file, start, file.size, line, newlines + (0 if ends else 1)))
-    digest = hashlib.sha256(b"".join(p.digest for p in pieces)).hexdigest()
-    return Surveyed(file, digest, tuple(blocks), ends)
+    return Surveyed(file, _digest(p.digest for p in pieces), tuple(blocks), ends)
+
+
+def _digest(pieces: Iterable[bytes]) -> str:
+    """The name of a file's content, from the digests of its pieces."""
+    return hashlib.sha256(b"".join(pieces)).hexdigest()
 
 
 def _look_at_packed(file: CapturedFile, limits: Limits, piece_bytes: int) -> Surveyed | str:
@@ -202,7 +205,7 @@ def _look_at_packed(file: CapturedFile, limits: Limits, piece_bytes: int) -> Sur
         while data := raw.read(piece_bytes):
             digests.append(hashlib.sha256(data).digest())
     block = Block(file, file.body, file.body + size, 2, lines)
-    return Surveyed(file, hashlib.sha256(b"".join(digests)).hexdigest(), (block,) if lines else (), ends)
+    return Surveyed(file, _digest(digests), (block,) if lines else (), ends)
 
 
 def _whole_lines(file: CapturedFile, limits: Limits, part_bytes: int) -> Iterator[bytes]:

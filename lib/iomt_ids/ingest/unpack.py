@@ -17,7 +17,7 @@ from pyarrow import fs
 # What `pyarrow` calls them; None is a format of its own.
 PACKINGS: dict[str, str | None] = {"gz": "gzip", "zst": "zstd", "zip": None}
 # What readers of damaged or encrypted content raise.
-_DAMAGE = (OSError, EOFError, zlib.error, zipfile.BadZipFile, pa.ArrowException, RuntimeError, NotImplementedError, ValueError)
+_DAMAGE = (OSError, EOFError, zlib.error, zipfile.BadZipFile, pa.ArrowException, RuntimeError, ValueError)
 
 
 class UnpackError(Exception):

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
+from pyarrow import compute as pc
 from pyarrow import fs
 from pyarrow import parquet as pq
 from pyspark.sql import SparkSession
@@ -99,7 +100,7 @@ def without_captures(folder: Path, file: DataFile, captures: Iterable[str], tabl
         writer = _Writer(str(folder), table, file.partition, prefix)
         for group in range(old.num_row_groups):
             rows = old.read_row_group(group)
-            kept = rows.filter(pa.compute.invert(pa.compute.is_in(rows["source_file"], unwanted)))
+            kept = rows.filter(pc.invert(pc.is_in(rows["source_file"], unwanted)))
             if kept.num_rows:
                 writer.add(kept.cast(writer.schema))
     written = writer.close()

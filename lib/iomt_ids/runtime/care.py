@@ -74,17 +74,19 @@ def tend_table(spark: SparkSession, warehouse: Warehouse, table: Table, oldest: 
     """
     folder = warehouse.path(table)
     delta = DeltaTable.forPath(spark, spark_path(folder))
-    before, on_disk = len(warehouse.state(table).files), _files(folder)
+    before = warehouse.state(table)
     name, value = _LOG_RETENTION
-    if warehouse.state(table).properties.get(name) != value:
+    if before.properties.get(name) != value:
         spark.sql(f"ALTER TABLE delta.`{spark_path(folder)}` SET TBLPROPERTIES ('{name}' = '{value}')")
     if table in _GROWING:
         delta.optimize().executeCompaction()
-        on_disk = _files(folder)
+    on_disk = _files(folder)
     hours = hours_to_keep(folder / "_delta_log", oldest, now_ms)
     delta.vacuum(hours)
-    after = len(warehouse.state(table).files)
-    return {"files_before": before, "files_after": after, "deleted": on_disk - _files(folder), "kept_hours": hours}
+    after = warehouse.state(table)
+    return {
+        "files_before": len(before.files), "files_after": len(after.files), "deleted": on_disk - _files(folder), "kept_hours": hours
+    }
 
 
 def tend_tables(spark: SparkSession, warehouse: Warehouse, home: Path, now_ms: int) -> dict[str, Mapping[str, int]]:

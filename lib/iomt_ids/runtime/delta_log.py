@@ -55,7 +55,7 @@ class DeltaLog:
         version, replay = self._replayed()
         return TableState(version, replay.files, replay.properties)
 
-    def commit(self, table: Table, planner: Planner, *, constraints: Mapping[str, str], operation: str = "WRITE") -> TableState:
+    def commit(self, table: Table, planner: Planner, *, constraints: Mapping[str, str]) -> TableState:
         """Add and remove files in one transaction.
 
         Parameters
@@ -66,8 +66,6 @@ class DeltaLog:
             Gives the change for the newest state; asked again whenever another process was faster.
         constraints : mapping of str to str
             CHECK constraints by name, as SQL.
-        operation : str
-            For the table's history.
 
         Returns
         -------
@@ -87,7 +85,7 @@ class DeltaLog:
             change = planner(state)
             if gone := [path for path in change.remove if path not in state.files]:
                 raise ContractError(f"{self.folder}: {gone[0]} was removed by another process meanwhile; run again")
-            actions = self._actions(table, state, replay.metadata, change, constraints, operation)
+            actions = self._actions(table, state, replay.metadata, change, constraints)
             if self._publish(state.version + 1, actions):
                 return self._after(state, change, actions)
         raise IomtIdsError(f"{self.log}: other processes committed {_TRIES} times in a row first")
@@ -127,45 +125,18 @@ class DeltaLog:
             yield number, self.log / name
 
     def _actions(
-        self, table: Table, state: TableState, before: dict[str, Any], change: Change, constraints: Mapping[str, str],
-        operation: str,
+        self, table: Table, state: TableState, before: dict[str, Any], change: Change, constraints: Mapping[str, str]
     ) -> list[dict[str, Any]]:
         now = time.time_ns() // 1_000_000
-        added = sum(f.rows for f in change.add)
-        actions: list[dict[str, Any]] = [{"commitInfo": {
-            "timestamp": now, "operation": operation,
-            "operationParameters": {"mode": "Append", "partitionBy": json.dumps(list(table.partitions))},
-            "readVersion": state.version, "isolationLevel": "Serializable", "isBlindAppend": False,
-            "operationMetrics": {
-                "numFiles": str(len(change.add)), "numRemovedFiles": str(len(change.remove)), "numOutputRows": str(added),
-                "numOutputBytes": str(sum(f.size for f in change.add)),
-            },
-            "engineInfo": "iomt_ids", "txnId": str(uuid4()),
-        }}]
-        if state.version < 0:
-            actions.append({"protocol": {"minReaderVersion": READER, "minWriterVersion": WRITER}})
-        metadata = _metadata(table, before, {
-            **{f"{_CONSTRAINT}{name}": sql for name, sql in constraints.items()}, **change.properties,
-        }, now, self.folder)
+        actions = [{"commitInfo": _commit_info(table, state, change, now)}]
+        properties = {**{f"{_CONSTRAINT}{name}": sql for name, sql in constraints.items()}, **change.properties}
+        metadata = _metadata(table, before, properties, now, self.folder)
         if metadata != before:
-            if state.version >= 0:
-                # Constraints ask for writer version 3, which tables of earlier runs may not have.
-                actions.append({"protocol": {"minReaderVersion": READER, "minWriterVersion": WRITER}})
+            # Constraints ask for writer version 3, which tables of earlier runs may not have.
+            actions.append({"protocol": {"minReaderVersion": READER, "minWriterVersion": WRITER}})
             actions.append({"metaData": metadata})
-        actions += [
-            {"remove": {
-                "path": quote(path, safe=_PLAIN), "deletionTimestamp": now, "dataChange": True, "extendedFileMetadata": True,
-                "partitionValues": dict(state.files[path].partition), "size": state.files[path].size,
-            }}
-            for path in change.remove
-        ]
-        actions += [
-            {"add": {
-                "path": quote(f.path, safe=_PLAIN), "partitionValues": dict(f.partition), "size": f.size, "modificationTime": now,
-                "dataChange": True, "stats": json.dumps({"numRecords": f.rows, **f.stats}),
-            }}
-            for f in change.add
-        ]
+        actions += [{"remove": _remove(state.files[path], now)} for path in change.remove]
+        actions += [{"add": _add(file, now)} for file in change.add]
         return actions
 
     def _publish(self, version: int, actions: list[dict[str, Any]]) -> bool:
@@ -232,6 +203,33 @@ class _Replay:
             self.files[file.path] = file
         elif "remove" in action:
             self.files.pop(unquote(action["remove"]["path"]), None)
+
+
+def _commit_info(table: Table, state: TableState, change: Change, now: int) -> dict[str, Any]:
+    return {
+        "timestamp": now, "operation": "WRITE",
+        "operationParameters": {"mode": "Append", "partitionBy": json.dumps(list(table.partitions))},
+        "readVersion": state.version, "isolationLevel": "Serializable", "isBlindAppend": False,
+        "operationMetrics": {
+            "numFiles": str(len(change.add)), "numRemovedFiles": str(len(change.remove)),
+            "numOutputRows": str(sum(f.rows for f in change.add)), "numOutputBytes": str(sum(f.size for f in change.add)),
+        },
+        "engineInfo": "iomt_ids", "txnId": str(uuid4()),
+    }
+
+
+def _remove(file: DataFile, now: int) -> dict[str, Any]:
+    return {
+        "path": quote(file.path, safe=_PLAIN), "deletionTimestamp": now, "dataChange": True, "extendedFileMetadata": True,
+        "partitionValues": dict(file.partition), "size": file.size,
+    }
+
+
+def _add(file: DataFile, now: int) -> dict[str, Any]:
+    return {
+        "path": quote(file.path, safe=_PLAIN), "partitionValues": dict(file.partition), "size": file.size,
+        "modificationTime": now, "dataChange": True, "stats": json.dumps({"numRecords": file.rows, **file.stats}),
+    }
 
 
 def _data_file(add: dict[str, Any]) -> DataFile:
