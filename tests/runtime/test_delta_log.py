@@ -100,6 +100,8 @@ def test_a_missing_version_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("protocol", [
     {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": ["deletionVectors"], "writerFeatures": ["deletionVectors"]},
     {"minReaderVersion": 2, "minWriterVersion": 5},
+    {"minReaderVersion": 1, "minWriterVersion": 4},
+    {"minReaderVersion": 1, "minWriterVersion": 7, "writerFeatures": ["changeDataFeed"]},
 ])
 def test_a_table_of_a_newer_protocol_is_refused(tmp_path: Path, protocol: dict) -> None:
     log = DeltaLog(tmp_path)
