@@ -44,9 +44,8 @@ def _lines(draw: st.DrawFn, release: str) -> list[str]:
     for _ in range(draw(st.integers(0, 8))):
         least, most = sorted(draw(st.tuples(st.floats(0, 1500), st.floats(0, 1500))))
         fixed = {"length_min_bytes": least, "length_mean_bytes": (least + most) / 2, "length_max_bytes": most}
-        fields = [
-            repr(fixed.get(c.name, draw(st.sampled_from([0.0, 0.25, 1.0, -1 / 3 if c.limits[0] < 0 else 1 / 3])))) for c in columns
-        ]
+        thirds = {c.name: -1 / 3 if c.limits[0] < 0 else 1 / 3 for c in columns}
+        fields = [repr(fixed.get(c.name, draw(st.sampled_from([0.0, 0.25, 1.0, thirds[c.name]])))) for c in columns]
         if draw(st.integers(0, 2)) == 0:
             fields[draw(st.integers(0, len(fields) - 1))] = draw(_ODD)
         if draw(st.integers(0, 9)) == 0:
