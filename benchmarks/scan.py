@@ -3,9 +3,9 @@
     PYTHONPATH=lib python benchmarks/scan.py [MEGABYTES] [PAIRS]
 
 Prints one JSON line. `ratio` is the peer's processor time over ours (above 1: ours is faster), the median of interleaved pairs
-after a warm-up; `low` and `high` are the extremes of the pairs. Both use one thread; the text is one block of `ingest.block_bytes`. Ours also checks what every
-column may hold. The doubles of both must have the same bits. `parquet_mb_per_s` is CSV bytes over the processor time that Arrow
-takes to write the rows, snappy. Rows are synthetic demo data.
+after a warm-up; `low` and `high` are the extremes of the pairs. Both use one thread; the text is one block of
+`ingest.block_bytes`. Ours also checks what every column may hold. The doubles of both must have the same bits.
+`parquet_mb_per_s` is CSV bytes over the processor time that Arrow takes to write the rows, snappy. Rows are synthetic demo data.
 """
 
 from __future__ import annotations
