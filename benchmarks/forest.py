@@ -31,7 +31,7 @@ from iomt_ids.contract.problem import Problem, Scaling
 from iomt_ids.demo import demo_files
 from iomt_ids.models import random_forest
 from iomt_ids.models.histogram.forest import Shape, bin_all, grow_threaded
-from iomt_ids.models.histogram.score import Scorer
+from iomt_ids.models.histogram.score import ForestScorer
 
 _ROOT = Path(__file__).resolve().parents[1]
 _REAL = _ROOT.parent / "shared" / "data" / "ciciomt2024" / "WiFI_and_MQTT" / "attacks" / "csv" / "train"
@@ -74,7 +74,7 @@ def _in_memory(rows: np.ndarray, labels: np.ndarray, unseen: np.ndarray) -> tupl
     def theirs() -> Any:
         return RandomForestClassifier(_TREES, max_depth=_DEPTH, n_jobs=_THREADS, random_state=_SEED).fit(rows, labels)
 
-    return ours, theirs, lambda m: m.predict(unseen) if hasattr(m, "predict") else Scorer(m).probabilities(unseen)[1]
+    return ours, theirs, lambda m: m.predict(unseen) if hasattr(m, "predict") else ForestScorer(m).probabilities(unseen)[1]
 
 
 def _session() -> SparkSession:

@@ -13,7 +13,7 @@ from iomt_ids.contract.errors import ContractError
 from iomt_ids.contract.tables import spark_path
 from iomt_ids.models.histogram.forest import Shape, bin_all, grow_threaded
 from iomt_ids.models.histogram.layout import read_forest, read_shape, write_forest
-from iomt_ids.models.histogram.score import Scorer, matrix
+from iomt_ids.models.histogram.score import ForestScorer, matrix
 from iomt_ids.models.random_forest import DETECTOR, Params
 from tests.builders import gold, problem
 
@@ -85,7 +85,7 @@ def test_stock_spark_without_our_package_says_the_same(forest, rows, tmp_path):
         [sys.executable, script, model, given, said, facts], cwd=tmp_path, env=quiet, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    ours, likeliest = Scorer(forest).probabilities(rows[0])
+    ours, likeliest = ForestScorer(forest).probabilities(rows[0])
     theirs = np.load(said)
     assert np.array_equal(theirs[:, 0], likeliest)
     assert np.abs(theirs[:, 1:] - ours).max() <= 1e-12
