@@ -38,7 +38,8 @@ def softmax(scores: np.ndarray, probabilities: np.ndarray, start: int, stop: int
         total[:n] = 0.0
         for k in range(classes):
             for i in range(n):
-                y = max(np.float64(scores[k, first + i] - highest[i]), -80.0) * 2.0**-10
+                y: Any = max(np.float64(scores[k, first + i] - highest[i]), -80.0)
+                y *= 2.0**-10
                 e = 1.0 + y * (1.0 + y * (1 / 2 + y * (1 / 6 + y * (1 / 24))))
                 for _ in range(10):
                     e *= e
