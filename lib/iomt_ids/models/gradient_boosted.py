@@ -53,10 +53,10 @@ class Params:
     """
 
     engine: str = "histogram"
-    rounds: int = 60
-    depth: int = 6
-    bins: int = 128
-    learning_rate: float = 0.2
+    rounds: int = 120
+    depth: int = 8
+    bins: int = 64
+    learning_rate: float = 0.1
     penalty: float = 1.0
     curvature_per_leaf: float = 1.0
     sampling_threshold: float = 0.05

@@ -38,9 +38,9 @@ def softmax(scores: np.ndarray, probabilities: np.ndarray, start: int, stop: int
         total[:n] = 0.0
         for k in range(classes):
             for i in range(n):
-                y: Any = max(np.float64(scores[k, first + i] - highest[i]), -80.0)
+                y: Any = max(np.float64(scores[k, first + i]) - np.float64(highest[i]), -80.0)
                 y *= 2.0**-10
-                e = 1.0 + y * (1.0 + y * (1 / 2 + y * (1 / 6 + y * (1 / 24))))
+                e = 1.0 + y * (1.0 + y * (1 / 2 + y * (1 / 6 + y * (1 / 24 + y * (1 / 120)))))
                 for _ in range(10):
                     e *= e
                 total[i] += e
