@@ -23,8 +23,11 @@ from typing import Any
 
 import numpy as np
 from forest import drawn_rows, spark_table, timed
+from pyspark.ml.classification import GBTClassificationModel, RandomForestClassificationModel
 from sklearn.ensemble import RandomForestClassifier
 
+from iomt_ids.contract.problem import Problem
+from iomt_ids.contract.tables import spark_path
 from iomt_ids.models import gradient_boosted, random_forest
 from iomt_ids.models.gradient_boosted import FittedMllibBoosting
 from iomt_ids.models.histogram.forest import Forest, Shape, bin_all, grow_threaded
@@ -84,33 +87,85 @@ def _as_treelite(forest: Forest) -> Any:
     return builder.commit()
 
 
-def _through_spark(detector: Any, params: Any, as_mllib: Callable[[Path, Any], Any]) -> Callable[..., tuple[_Side, _Side]]:
-    def sides(known: np.ndarray, labels: np.ndarray, unseen: np.ndarray) -> tuple[_Side, _Side]:
-        flows, problem = spark_table(known, labels)
-        held_out, _ = spark_table(unseen, np.zeros(len(unseen)))
-        ours = detector.fit(flows, problem, params, validation=flows, seed=_SEED, launcher=None)
-        folder = Path(tempfile.mkdtemp())
-        ours.save(folder)
-        theirs = as_mllib(folder, problem)
+class _Transform:
+    """Scoring through Spark with the answers thrown away; `labels` keeps them."""
 
-        def answers(model: Any) -> np.ndarray:
-            scored = model.transform(held_out).select("flow_id", "prediction").toArrow()
-            return scored["prediction"].to_numpy()[np.argsort(scored["flow_id"].to_numpy())]
-
-        sides_of[id(ours)] = lambda: answers(ours)
-        return _Noop(ours, held_out, answers), _Noop(theirs, held_out, answers)
-
-    return sides
-
-
-class _Noop:
-    """Scoring with the answers thrown away; calling `labels` afterwards keeps them."""
-
-    def __init__(self, model: Any, flows: Any, answers: Callable[[Any], np.ndarray]) -> None:
-        self.model, self.flows, self.answers = model, flows, answers
+    def __init__(self, model: Any, flows: Any) -> None:
+        self.model, self.flows = model, flows
 
     def __call__(self) -> None:
-        self.model.transform(self.flows).select("prediction", "probability").write.format("noop").mode("overwrite").save()
+        scored = self.model.transform(self.flows).select("prediction", "probability")
+        scored.write.format("noop").mode("overwrite").save()
 
     def labels(self) -> np.ndarray:
-        return self.answers(self.model)
+        scored = self.model.transform(self.flows).select("flow_id", "prediction").toArrow()
+        return scored["prediction"].to_numpy()[np.argsort(scored["flow_id"].to_numpy())]
+
+
+def _mllib(known: np.ndarray, labels: np.ndarray, unseen: np.ndarray) -> tuple[_Side, _Side]:
+    params = random_forest.Params(trees=_TREES, depth=_DEPTH, bins=_BINS, features_per_node="sqrt")
+
+    def stock(folder: Path, problem: Problem) -> Any:
+        model = RandomForestClassificationModel.load(spark_path(folder / "mllib"))
+        return FittedMllib(model, problem, scaled=False, facts={})
+
+    return _saved(random_forest, params, stock, known, labels, unseen)
+
+
+def _mllib_boosting(known: np.ndarray, labels: np.ndarray, unseen: np.ndarray) -> tuple[_Side, _Side]:
+    params = gradient_boosted.Params(rounds=_TREES, depth=5, bins=_BINS, patience=0)
+
+    def stock(folder: Path, problem: Problem) -> Any:
+        folders = sorted(folder.iterdir(), key=lambda f: int(f.name))
+        return FittedMllibBoosting([GBTClassificationModel.load(spark_path(f)) for f in folders], problem)
+
+    return _saved(gradient_boosted, params, stock, known, labels, unseen)
+
+
+def _saved(
+    detector: Any, params: Any, stock: Callable[[Path, Problem], Any], known: np.ndarray, labels: np.ndarray, unseen: np.ndarray
+) -> tuple[_Side, _Side]:
+    flows, problem = spark_table(known, labels)
+    held_out, _ = spark_table(unseen, np.zeros(len(unseen)))
+    ours = detector.fit(flows, problem, params, validation=flows, seed=_SEED, launcher=None)
+    with tempfile.TemporaryDirectory() as folder:
+        ours.save(Path(folder))
+        return _Transform(ours, held_out), _Transform(stock(Path(folder), problem), held_out)
+
+
+def _differing(ours: _Side, theirs: _Side) -> int:
+    if isinstance(ours, _Transform) and isinstance(theirs, _Transform):
+        return int((ours.labels() != theirs.labels()).sum())
+    return int((ours().argmax(axis=1) != theirs().argmax(axis=1)).sum())
+
+
+_PEERS = {"treelite": _treelite, "scikit-learn": _scikit, "mllib": _mllib, "mllib_boosting": _mllib_boosting}
+
+
+def main(rows: int, pairs: int, peers: list[str]) -> int:
+    """Run the pairs and print a JSON line a peer."""
+    source, values, labels = drawn_rows(_LEARNT + rows)
+    for peer in peers:
+        ours, theirs = _PEERS[peer](values[:_LEARNT], labels[:_LEARNT], values[_LEARNT:])
+        ours()
+        theirs()
+        both = [(timed(ours)[0], timed(theirs)[0]) for _ in range(pairs)]
+        ratios = [other / own for own, other in both]
+        sys.stdout.write(json.dumps({
+            "bench": "scoring", "peer": peer, "data": source, "rows": rows, "features": values.shape[1],
+            "classes": int(labels.max()) + 1, "trees": _TREES, "depth": 5 if peer == "mllib_boosting" else _DEPTH,
+            "threads": _THREADS, "pairs": pairs,
+            "ratio": round(statistics.median(ratios), 1), "low": round(min(ratios), 1), "high": round(max(ratios), 1),
+            "seconds": round(statistics.median(own for own, _ in both), 2),
+            "peer_seconds": round(statistics.median(other for _, other in both), 2),
+            "differing": None if peer == "scikit-learn" else _differing(ours, theirs),
+        }) + "\n")
+        sys.stdout.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(
+        int(sys.argv[1]) if len(sys.argv) > 1 else 200_000, int(sys.argv[2]) if len(sys.argv) > 2 else 5,
+        sys.argv[3:] or list(_PEERS),
+    ))
