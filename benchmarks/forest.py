@@ -31,7 +31,7 @@ from iomt_ids.contract.problem import Problem, Scaling
 from iomt_ids.demo import demo_files
 from iomt_ids.models import random_forest
 from iomt_ids.models.histogram.forest import Shape, bin_all, grow_threaded
-from iomt_ids.models.histogram.score import Scorer
+from iomt_ids.models.histogram.score import ForestScorer
 
 _ROOT = Path(__file__).resolve().parents[1]
 _REAL = _ROOT.parent / "shared" / "data" / "ciciomt2024" / "WiFI_and_MQTT" / "attacks" / "csv" / "train"
@@ -46,7 +46,7 @@ def _files() -> tuple[str, list[tuple[str, pa.Table]]]:
     return "synthetic demo", [(Path(f.path).name, pacsv.read_csv(pa.BufferReader(b"".join(f.chunks())))) for f in made]
 
 
-def _rows(wanted: int) -> tuple[str, np.ndarray, np.ndarray]:
+def drawn_rows(wanted: int) -> tuple[str, np.ndarray, np.ndarray]:
     """Features and class indices, drawn from the rows of each file; a class is what a file's name says before `_train`."""
     source, files = _files()
     kept = [c for c in files[0][1].column_names if c not in _LEAKS]
@@ -59,7 +59,7 @@ def _rows(wanted: int) -> tuple[str, np.ndarray, np.ndarray]:
     return source, moved, np.unique(names, return_inverse=True)[1][drawn]
 
 
-def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     start = time.perf_counter()
     made = work()
     return time.perf_counter() - start, made
@@ -74,7 +74,7 @@ def _in_memory(rows: np.ndarray, labels: np.ndarray, unseen: np.ndarray) -> tupl
     def theirs() -> Any:
         return RandomForestClassifier(_TREES, max_depth=_DEPTH, n_jobs=_THREADS, random_state=_SEED).fit(rows, labels)
 
-    return ours, theirs, lambda m: m.predict(unseen) if hasattr(m, "predict") else Scorer(m).probabilities(unseen)[1]
+    return ours, theirs, lambda m: m.predict(unseen) if hasattr(m, "predict") else ForestScorer(m).probabilities(unseen)[1]
 
 
 def _session() -> SparkSession:
@@ -88,17 +88,20 @@ def _session() -> SparkSession:
     return spark
 
 
-def _through_spark(rows: np.ndarray, labels: np.ndarray, unseen: np.ndarray) -> tuple[Callable[[], Any], Callable[[], Any], Any]:
-    spark, names = _session(), tuple(f"f{i}" for i in range(rows.shape[1]))
-    problem = Problem("attack", names, "all", tuple(range(int(labels.max()) + 1)), tuple(Scaling(n, 0.0, 1.0) for n in names))
-
-    def table(values: np.ndarray, classes: np.ndarray) -> Any:
-        columns = {"flow_id": np.arange(len(values)), "attack_id": classes.astype(np.int32)}
-        columns |= dict(zip(names, values.T, strict=True))
-        return spark.createDataFrame(pa.table(columns)).repartition(_THREADS).cache()
-
-    flows, held_out = table(rows, labels), table(unseen, np.zeros(len(unseen)))
+def spark_table(values: np.ndarray, classes: np.ndarray) -> tuple[Any, Problem]:
+    """Rows in Spark's memory, in as many partitions as threads, and what is to be learnt from them."""
+    names = tuple(f"f{i}" for i in range(values.shape[1]))
+    problem = Problem("attack", names, "all", tuple(range(int(classes.max()) + 1)), tuple(Scaling(n, 0.0, 1.0) for n in names))
+    columns = {"flow_id": np.arange(len(values)), "attack_id": classes.astype(np.int32)}
+    columns |= dict(zip(names, values.T, strict=True))
+    flows = _session().createDataFrame(pa.table(columns)).repartition(_THREADS).cache()
     flows.count()
+    return flows, problem
+
+
+def _through_spark(rows: np.ndarray, labels: np.ndarray, unseen: np.ndarray) -> tuple[Callable[[], Any], Callable[[], Any], Any]:
+    flows, problem = spark_table(rows, labels)
+    held_out, _ = spark_table(unseen, np.zeros(len(unseen)))
 
     def fit(engine: str) -> Any:
         params = random_forest.Params(engine, trees=_TREES, depth=_DEPTH, bins=_BINS, features_per_node="sqrt")
@@ -115,19 +118,19 @@ _PEERS = {"scikit-learn": _in_memory, "mllib": _through_spark}
 
 def main(rows: int, pairs: int, peers: list[str]) -> int:
     """Run the pairs and print a JSON line a peer."""
-    source, values, labels = _rows(rows + rows // 4)
+    source, values, labels = drawn_rows(rows + rows // 4)
     for peer in peers:
         ours, theirs, predict = _PEERS[peer](values[:rows], labels[:rows], values[rows:])
         ours()
-        timed = [(_timed(ours), _timed(theirs)) for _ in range(pairs)]
-        ratios = [other[0] / own[0] for own, other in timed]
-        marks = [f1_score(labels[rows:], predict(made[1]), average="macro") for made in timed[-1]]
+        both = [(timed(ours), timed(theirs)) for _ in range(pairs)]
+        ratios = [other[0] / own[0] for own, other in both]
+        marks = [f1_score(labels[rows:], predict(made[1]), average="macro") for made in both[-1]]
         sys.stdout.write(json.dumps({
             "bench": "forest", "peer": peer, "data": source, "rows": rows, "features": values.shape[1],
             "classes": int(labels.max()) + 1, "trees": _TREES, "depth": _DEPTH, "threads": _THREADS, "pairs": pairs,
             "ratio": round(statistics.median(ratios), 1), "low": round(min(ratios), 1), "high": round(max(ratios), 1),
-            "seconds": round(statistics.median(own[0] for own, _ in timed), 2),
-            "peer_seconds": round(statistics.median(other[0] for _, other in timed), 2),
+            "seconds": round(statistics.median(own[0] for own, _ in both), 2),
+            "peer_seconds": round(statistics.median(other[0] for _, other in both), 2),
             "f1_macro": round(float(marks[0]), 4), "peer_f1_macro": round(float(marks[1]), 4),
         }) + "\n")
         sys.stdout.flush()

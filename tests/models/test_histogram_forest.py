@@ -8,7 +8,7 @@ from sklearn.metrics import f1_score
 
 from iomt_ids.contract.errors import ConfigError
 from iomt_ids.models.histogram.forest import Shape, bin_all, features_wanted, grow, grow_threaded
-from iomt_ids.models.histogram.score import Scorer
+from iomt_ids.models.histogram.score import ForestScorer
 from tests.models.forest_reference import reference_tree
 
 LEAKS = {"IAT", "Number", "Weight"}
@@ -96,7 +96,7 @@ def test_on_real_rows_it_is_as_good_as_scikit_learns(real_data):
     known, labels = known[keep], labels[keep]
     theirs = RandomForestClassifier(40, max_depth=14, random_state=0, n_jobs=2).fit(known, labels).predict(unseen)
     binned = bin_all(known, labels, len(classes), 128)
-    ours = Scorer(grow_threaded(binned, Shape(40, 14, 128, "sqrt", 1), 0, threads=2)).probabilities(unseen)[1]
+    ours = ForestScorer(grow_threaded(binned, Shape(40, 14, 128, "sqrt", 1), 0, threads=2)).probabilities(unseen)[1]
     marks = [f1_score(truth, classes[said], average="macro", zero_division=0) for said in (ours, theirs)]
     assert len(classes) >= 10
     assert marks[0] >= marks[1] - 0.01

@@ -1,10 +1,5 @@
 """The exported forest is MLlib's: stock Spark loads it without our package and says the same."""
 
-import json
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from pyspark.ml.classification import RandomForestClassificationModel
@@ -13,31 +8,15 @@ from iomt_ids.contract.errors import ContractError
 from iomt_ids.contract.tables import spark_path
 from iomt_ids.models.histogram.forest import Shape, bin_all, grow_threaded
 from iomt_ids.models.histogram.layout import read_forest, read_shape, write_forest
-from iomt_ids.models.histogram.score import Scorer, matrix
+from iomt_ids.models.histogram.score import ForestScorer, matrix
 from iomt_ids.models.random_forest import DETECTOR, Params
 from tests.builders import gold, problem
+from tests.models.stock_spark import stock_spark
 
 SHAPE = Shape(7, 9, 32, "sqrt", 1)
 COLUMNS = {"featuresCol": "features", "labelCol": "label", "probabilityCol": "probability", "predictionCol": "prediction"}
 
-STOCK = """
-import json, sys
-import numpy as np
-from pyspark.ml.classification import RandomForestClassificationModel
-from pyspark.ml.linalg import Vectors
-from pyspark.sql import SparkSession
-try:
-    import iomt_ids
-    sys.exit("our package is on the path")
-except ImportError:
-    pass
-spark = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate()
-model = RandomForestClassificationModel.load("file://" + sys.argv[1])
-rows = np.load(sys.argv[2])
-flows = spark.createDataFrame([(i, Vectors.dense(row)) for i, row in enumerate(rows.tolist())], ["id", "features"])
-scored = model.transform(flows).orderBy("id").select("prediction", "probability").collect()
-np.save(sys.argv[3], np.array([[r.prediction, *r.probability.toArray()] for r in scored]))
-model.write().save("file://" + sys.argv[1] + "-again")
+FACTS = """
 facts = {"trees": model.getNumTrees, "nodes": model.totalNumNodes, "debug": model.toDebugString,
          "importances": model.featureImportances.toArray().tolist()}
 open(sys.argv[4], "w").write(json.dumps(facts))
@@ -72,24 +51,11 @@ def same(one, other):
 
 
 def test_stock_spark_without_our_package_says_the_same(forest, rows, tmp_path):
-    model, given, said, facts = (tmp_path / name for name in ("model", "rows.npy", "said.npy", "facts.json"))
-    written(forest, model)
-    np.save(given, rows[0])
-    quiet = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYSPARK_SUBMIT_ARGS")}
-    # -P and -S alone would not do: the editable install of our package is a path file of the environment.
-    hide = "import sys; sys.path[:] = [p for p in sys.path if 'iomt' not in p and not p.rstrip('/').endswith('/lib')]\n"
-    hide += "sys.meta_path[:] = [f for f in sys.meta_path if '__editable__' not in repr(f)]\n"
-    script = tmp_path / "stock.py"
-    script.write_text(hide + STOCK)
-    done = subprocess.run(
-        [sys.executable, script, model, given, said, facts], cwd=tmp_path, env=quiet, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    ours, likeliest = Scorer(forest).probabilities(rows[0])
-    theirs = np.load(said)
-    assert np.array_equal(theirs[:, 0], likeliest)
-    assert np.abs(theirs[:, 1:] - ours).max() <= 1e-12
-    told = json.loads(facts.read_text())
+    model = written(forest, tmp_path / "model")
+    theirs, told = stock_spark(RandomForestClassificationModel, model, rows[0], tmp_path, then=FACTS)
+    ours, likeliest = ForestScorer(forest).probabilities(rows[0])
+    assert np.array_equal(theirs["prediction"], likeliest)
+    assert np.abs(theirs["probability"] - ours).max() <= 1e-12
     assert (told["trees"], told["nodes"]) == (7, forest.nodes)
     np.testing.assert_allclose(told["importances"], forest.importances(), rtol=1e-12)
     assert f"<= {forest.trees[0].threshold[0]})" in told["debug"]

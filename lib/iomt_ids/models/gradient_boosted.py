@@ -1,8 +1,8 @@
-"""Gradient-boosted trees (Friedman 2001) of MLlib, one-vs-rest for more than two classes.
+"""Gradient-boosted trees (Friedman 2001): from histograms of bytes, or as MLlib trains them; saved as MLlib's models either way.
 
-MLlib boosts binary targets only. With more classes, one model a class learns "this class or
-another", so training costs as many models as there are classes. A class's probability is its model's
-own, divided by the sum over classes.
+MLlib boosts binary targets only, so more than two classes are one GBTClassificationModel a class. Ours are boosted
+together, by the joint log-loss; ``engine: mllib`` trains each as "this class or another", which costs as many trainings
+as there are classes. Either way a class's probability is its model's odds, exp(2 * rawPrediction), divided by all odds.
 """
 
 from __future__ import annotations
@@ -16,52 +16,112 @@ from pyspark.ml.classification import GBTClassificationModel, GBTClassifier, One
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from iomt_ids.contract.errors import ContractError
+from iomt_ids.contract.errors import ConfigError, ContractError
 from iomt_ids.contract.problem import Problem
 from iomt_ids.contract.tables import spark_path
-from iomt_ids.models.detector import Detector
+from iomt_ids.models.detector import Detector, FittedDetector
+from iomt_ids.models.histogram.boost import Boosting, BoostShape
+from iomt_ids.models.histogram.layout import ASKED, read_asked, read_boosting, write_boosting
+from iomt_ids.models.histogram.score import BoostingScorer, add_verdicts
+from iomt_ids.models.histogram.share import fit_boosting
+from iomt_ids.models.mllib import COLUMNS
 from iomt_ids.models.vectors import CLASS, VECTOR, as_array, training_rows, with_vector, with_verdict
+
+ENGINES = ("histogram", "mllib")
 
 
 @dataclass(frozen=True)
 class Params:
-    """Hyperparameters."""
+    """Hyperparameters, see docs/experiments.md.
 
-    rounds: int = 20
-    depth: int = 5
+    Attributes
+    ----------
+    engine : str
+        ``histogram`` boosts by code of ours, compiled; ``mllib`` by Spark's. Both give MLlib's models.
+    rounds, depth, bins : int
+        Trees a class (at most, for ``histogram``), deepest level, most bins of a feature (256 at most for ``histogram``).
+    learning_rate : float
+        What a tree's answer is multiplied by.
+    penalty, curvature_per_leaf : float
+        Of ``histogram`` only: added to a leaf's sum of second derivatives (L2), and the least such sum.
+    sampling_threshold : float
+        Of ``histogram`` only: rows with a smaller gradient are drawn in proportion to it; 0 grows trees from all rows.
+    patience : int
+        Of ``histogram`` only: rounds without a better log-loss on validation rows before it ends; 0 never ends.
+    node_memory_mb, parallel_classes : int
+        Of ``mllib`` only.
+    """
+
+    engine: str = "histogram"
+    rounds: int = 120
+    depth: int = 8
     bins: int = 64
-    learning_rate: float = 0.2
+    learning_rate: float = 0.1
+    penalty: float = 1.0
+    curvature_per_leaf: float = 1.0
+    sampling_threshold: float = 0.05
+    patience: int = 10
     node_memory_mb: int = 512
     parallel_classes: int = 2
 
 
 class FittedBoosting:
-    """One boosted model a class, or one for two classes; see `models.detector.FittedDetector`."""
+    """Boosted trees in arrays; see `models.detector.FittedDetector`."""
+
+    def __init__(
+        self, boosting: Boosting, problem: Problem, asked: dict[str, Any], curves: list[dict[str, float]], *,
+        spark_version: str,
+    ) -> None:
+        self.boosting = boosting
+        self.problem = problem
+        self.asked = asked
+        self.spark_version = spark_version
+        self.scorer = BoostingScorer(boosting)
+        self.curves = curves
+        self.importances: dict[str, float] | None = dict(
+            zip(problem.features, map(float, boosting.importances()), strict=True)
+        )
+        self.facts: dict[str, Any] = {
+            "models": len(boosting.trees), "rounds": max(map(len, boosting.trees)), "nodes": boosting.nodes,
+        }
+
+    def transform(self, flows: DataFrame) -> DataFrame:
+        """Add `prediction` and `probability`."""
+        return add_verdicts(flows, self.problem, self.scorer)
+
+    def save(self, folder: Path) -> None:
+        """Write each model in MLlib's own layout, ``0``, ``1`` and so on; stock Spark reads them."""
+        write_boosting(self.boosting, folder, asked=self.asked, columns=COLUMNS, spark_version=self.spark_version)
+
+
+class FittedMllibBoosting:
+    """MLlib's boosted models, one a class, or one for two classes; see `models.detector.FittedDetector`."""
 
     def __init__(self, models: list[GBTClassificationModel], problem: Problem) -> None:
         self.models = models
         self.curves: list[dict[str, float]] = []
         self.problem = problem
         shares = np.mean([m.featureImportances.toArray() for m in models], axis=0)
-        self.importances = dict(zip(problem.features, map(float, shares / max(shares.sum(), 1e-300)), strict=True))
+        self.importances: dict[str, float] | None = dict(
+            zip(problem.features, map(float, shares / max(shares.sum(), 1e-300)), strict=True)
+        )
         self.facts: dict[str, Any] = {"models": len(models), "nodes": sum(m.totalNumNodes for m in models)}
 
     def transform(self, flows: DataFrame) -> DataFrame:
         """Add `prediction` and `probability`."""
         scored = with_vector(flows, self.problem, scaled=False)
-        positives = []
-        for index, model in enumerate(self.models):
+        halves = [f"_half{index}" for index in range(len(self.models))]
+        for half, model in zip(halves, self.models, strict=True):
             # MLlib's OneVsRestModel would go through a row-wise Python udf here; its models are these.
-            raw, own, guess = f"_raw{index}", f"_p{index}", f"_guess{index}"
-            scored = model.copy().setRawPredictionCol(raw).setProbabilityCol(own).setPredictionCol(guess).transform(scored)
-            scored = scored.withColumn(own, as_array(own)[1]).drop(raw, guess)
-            positives.append(own)
-        if len(positives) == 1:
-            shares = F.array(F.lit(1.0) - F.col(positives[0]), F.col(positives[0]))
-        else:
-            total = sum((F.col(p) for p in positives[1:]), F.col(positives[0]))
-            shares = F.array(*[F.col(p) / total for p in positives])
-        return with_verdict(scored, self.problem, shares, tuple(positives))
+            named = model.copy().setRawPredictionCol(half).setProbabilityCol("_own").setPredictionCol("_guess")
+            scored = named.transform(scored).withColumn(half, as_array(half)[1]).drop("_own", "_guess")
+        if len(halves) == 1:
+            negative = 1.0 / (1.0 + F.exp(2.0 * F.col(halves[0])))
+            return with_verdict(scored, self.problem, F.array(negative, 1.0 - negative), tuple(halves))
+        highest = F.greatest(*halves)
+        odds = [F.exp(2.0 * (F.col(half) - highest)) for half in halves]
+        total = sum(odds[1:], odds[0])
+        return with_verdict(scored, self.problem, F.array(*[o / total for o in odds]), tuple(halves))
 
     def save(self, folder: Path) -> None:
         """Write each model in MLlib's own layout, ``0``, ``1`` and so on; stock Spark reads them."""
@@ -71,16 +131,40 @@ class FittedBoosting:
 
 def fit(
     flows: DataFrame, problem: Problem, params: Params, *, validation: DataFrame, seed: int, launcher: Any
-) -> FittedBoosting:
-    """Fit one model a class; validation rows and launcher are not used.
+) -> FittedDetector:
+    """Boost trees; the histogram engine stops when validation rows say so, the launcher is not used.
 
     Raises
     ------
+    ConfigError
+        If there is no such engine, or a parameter is impossible.
     ContractError
         If the train split holds a single class.
+    LaunchError
+        If the rows are too many for ``engine: histogram``.
     """
+    if params.engine not in ENGINES:
+        raise ConfigError(f"models.gradient_boosted.engine is {params.engine!r}: {' or '.join(ENGINES)}")
     if len(problem.labels) < 2:
         raise ContractError(f"gradient_boosted: task {problem.task} has a single class in the train split")
+    if params.engine == "mllib":
+        return FittedMllibBoosting(_fit_mllib(flows, problem, params, seed), problem)
+    shape = BoostShape(
+        params.rounds, params.depth, params.bins, params.learning_rate, params.penalty, params.curvature_per_leaf,
+        params.sampling_threshold, params.patience,
+    )
+    boosting, curves = fit_boosting(flows, problem, shape, seed, validation=validation)
+    asked = dict(zip(ASKED, (params.rounds, params.depth, params.bins, params.learning_rate, seed), strict=True))
+    return FittedBoosting(boosting, problem, asked, curves, spark_version=flows.sparkSession.version)
+
+
+def load(spark: SparkSession, folder: Path, problem: Problem) -> FittedBoosting:
+    """Read what either engine has saved; rows are scored from the arrays."""
+    folders = [folder / str(index) for index in range(1 if len(problem.labels) == 2 else len(problem.labels))]
+    return FittedBoosting(read_boosting(folders), problem, read_asked(folders[0]), [], spark_version=spark.version)
+
+
+def _fit_mllib(flows: DataFrame, problem: Problem, params: Params, seed: int) -> list[Any]:
     binary = GBTClassifier(
         featuresCol=VECTOR, labelCol=CLASS, maxIter=params.rounds, maxDepth=params.depth, maxBins=params.bins,
         stepSize=params.learning_rate, maxMemoryInMB=params.node_memory_mb, seed=seed,
@@ -88,21 +172,11 @@ def fit(
     rows = training_rows(flows, problem, scaled=False)
     try:
         if len(problem.labels) == 2:
-            models = [binary.fit(rows)]
-        else:
-            each = OneVsRest(classifier=binary, featuresCol=VECTOR, labelCol=CLASS, parallelism=params.parallel_classes)
-            models = each.fit(rows).models
+            return [binary.fit(rows)]
+        each = OneVsRest(classifier=binary, featuresCol=VECTOR, labelCol=CLASS, parallelism=params.parallel_classes)
+        return list(each.fit(rows).models)
     finally:
         rows.unpersist()
-    return FittedBoosting(models, problem)
 
 
-def load(spark: SparkSession, folder: Path, problem: Problem) -> FittedBoosting:
-    """Read what `FittedBoosting.save` wrote."""
-    count = 1 if len(problem.labels) == 2 else len(problem.labels)
-    return FittedBoosting(
-        [GBTClassificationModel.load(spark_path(folder / str(index))) for index in range(count)], problem
-    )
-
-
-DETECTOR = Detector(Params, fit, load, f"{GBTClassificationModel.__name__} of MLlib, one-vs-rest for more than two classes")
+DETECTOR = Detector(Params, fit, load, "gradient-boosted trees, all classes; a GBTClassificationModel of MLlib a class")

@@ -14,7 +14,7 @@ from iomt_ids.contract.problem import Problem
 from iomt_ids.models.detector import Detector, FittedDetector
 from iomt_ids.models.histogram.forest import Forest, Shape
 from iomt_ids.models.histogram.layout import read_forest, read_shape, write_forest
-from iomt_ids.models.histogram.score import Scorer, add_verdicts
+from iomt_ids.models.histogram.score import ForestScorer, add_verdicts
 from iomt_ids.models.histogram.share import fit_forest
 from iomt_ids.models.mllib import COLUMNS, fit_mllib
 
@@ -56,7 +56,7 @@ class FittedForest:
         self.shape = shape
         self.seed = seed
         self.spark_version = spark_version
-        self.scorer = Scorer(forest)
+        self.scorer = ForestScorer(forest)
         self.curves: list[dict[str, float]] = []
         self.importances: dict[str, float] | None = dict(
             zip(problem.features, map(float, forest.importances()), strict=True)

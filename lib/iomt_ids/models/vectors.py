@@ -29,11 +29,15 @@ def with_vector(flows: DataFrame, problem: Problem, *, scaled: bool) -> DataFram
     return VectorAssembler(inputCols=names, outputCol=VECTOR).transform(flows.withColumns(columns)).drop(*names)
 
 
+def dense_class(problem: Problem) -> Column:
+    """Position of a row's label among the labels of the problem; -1 of a label that is none of them."""
+    labels = F.array(*[F.lit(label) for label in problem.labels])
+    return (F.array_position(labels, F.col(problem.label_column)) - 1).cast("int")
+
+
 def training_rows(flows: DataFrame, problem: Problem, *, scaled: bool) -> DataFrame:
     """Vectors and dense class indices, kept in memory for the many passes of a fit; unpersist after it."""
-    labels = F.array(*[F.lit(label) for label in problem.labels])
-    index = (F.array_position(labels, F.col(problem.label_column)) - 1).cast("double")
-    rows = with_vector(flows, problem, scaled=scaled).select(VECTOR, index.alias(CLASS), "flow_id")
+    rows = with_vector(flows, problem, scaled=scaled).select(VECTOR, dense_class(problem).cast("double").alias(CLASS), "flow_id")
     tasks = max(2, -(-flows.count() // _ROWS_PER_TASK))
     return rows.repartition(tasks, "flow_id").sortWithinPartitions("flow_id").persist(StorageLevel.MEMORY_AND_DISK)
 

@@ -11,7 +11,6 @@ from iomt_ids.distributed.compiled import compiled
 
 # Fine enough for a class of any size, coarse enough that sums of whole numbers stay exact in a double.
 _UNIT = 2.0**20
-_EDGES = 255
 
 
 @compiled
@@ -101,35 +100,39 @@ def class_masses(labels: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.ceil(np.sqrt(counts) / np.maximum(sampled, 1) * _UNIT)[labels]
 
 
-def bin_rows(rows: np.ndarray, edges: Sequence[np.ndarray]) -> np.ndarray:
+def bin_rows(rows: np.ndarray, edges: Sequence[np.ndarray], *, by_row: bool = False) -> np.ndarray:
     """Bins of every value.
 
     Parameters
     ----------
     rows : ndarray of float64, shape (rows, features)
     edges : sequence of ndarray of float64
-        Thresholds of each feature.
+        Thresholds of each feature, fewer than 65,536.
+    by_row : bool
+        Bins of a row side by side in memory, not those of a feature.
 
     Returns
     -------
-    ndarray of uint8, shape (features, rows)
+    ndarray of uint8, or of uint16 if a feature has more than 255 thresholds, shape (features, rows), by row its transpose
     """
-    padded = np.full((len(edges), _EDGES), np.inf)
+    steps = max([1, *(int(cuts.size).bit_length() for cuts in edges)])
+    padded = np.full((len(edges), 2**steps - 1), np.inf)
     for into, cuts in zip(padded, edges, strict=True):
         into[: cuts.size] = cuts
-    bins = np.empty((len(edges), len(rows)), np.uint8)
-    _bin_blocks(rows, padded, bins)
+    shape = (len(rows), len(edges)) if by_row else (len(edges), len(rows))
+    bins = np.empty(shape, np.uint8 if steps <= 8 else np.uint16)
+    _bin_blocks(rows, padded, bins.T if by_row else bins)
     return bins
 
 
 @compiled
 def _bin_blocks(rows: np.ndarray, edges: np.ndarray, bins: np.ndarray) -> None:
     # A block of rows at a time, so that reading by rows and writing by columns both stay in the cache. The search takes
-    # eight steps whatever the value: a branch that depends on data costs more than the steps it would save.
+    # the same steps whatever the value: a branch that depends on data costs more than the steps it would save.
     for start in range(0, rows.shape[0], 512):
         for f in range(edges.shape[0]):
             for row in range(start, min(start + 512, rows.shape[0])):
-                value, at, half = rows[row, f], np.int64(0), 128
+                value, at, half = rows[row, f], np.int64(0), np.int64((edges.shape[1] + 1) // 2)
                 while half > 0:
                     at += half * np.int64(edges[f, at + half - 1] < value)
                     half >>= 1

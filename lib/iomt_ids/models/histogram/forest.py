@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -42,6 +43,26 @@ class Tree:
     counts: np.ndarray
     gain: np.ndarray
 
+    @property
+    def rows(self) -> np.ndarray:
+        """Weighted rows of each node."""
+        return self.counts.sum(axis=1)
+
+    @property
+    def stats(self) -> np.ndarray:
+        """What MLlib keeps of each node's rows: counts of classes."""
+        return self.counts.astype(np.float64)
+
+    @property
+    def impurity(self) -> np.ndarray:
+        """Gini impurity of each node."""
+        return 1.0 - (self.stats**2).sum(axis=1) / self.stats.sum(axis=1) ** 2
+
+    @property
+    def prediction(self) -> np.ndarray:
+        """The most frequent class of each node."""
+        return self.counts.argmax(axis=1).astype(np.float64)
+
 
 @dataclass(frozen=True)
 class Forest:
@@ -58,13 +79,7 @@ class Forest:
 
     def importances(self) -> np.ndarray:
         """Share of each feature: gain times weight, each tree summing to 1, averaged (MLlib's definition)."""
-        total = np.zeros(self.features)
-        for tree in self.trees:
-            inner = tree.feature >= 0
-            worth = tree.gain[inner] * tree.counts[inner].sum(axis=1)
-            own = np.bincount(tree.feature[inner], weights=worth, minlength=self.features)
-            total += own / own.sum() if own.sum() > 0 else own
-        return total / total.sum() if total.sum() > 0 else total
+        return importances_of([[tree] for tree in self.trees], self.features)
 
 
 @dataclass(frozen=True)
@@ -104,6 +119,21 @@ class Binned:
     weights: np.ndarray
     edges: Sequence[np.ndarray]
     classes: int
+
+
+def importances_of(groups: Sequence[Sequence[Any]], features: int) -> np.ndarray:
+    """Share of each feature: gain times weight, each group of trees summing to 1, averaged.
+
+    MLlib's definition; a group is a tree of a forest, or all trees of a boosted model.
+    """
+    total = np.zeros(features)
+    for trees in groups:
+        own = np.zeros(features)
+        for tree in trees:
+            inner = tree.feature >= 0
+            own += np.bincount(tree.feature[inner], weights=tree.gain[inner] * tree.rows[inner], minlength=features)
+        total += own / own.sum() if own.sum() > 0 else own
+    return total / total.sum() if total.sum() > 0 else total
 
 
 def features_wanted(strategy: str, features: int) -> int:
@@ -165,11 +195,12 @@ def grow(binned: Binned, shape: Shape, seed: int, wanted: Iterable[int]) -> list
         counts = bootstrap_counts(binned.weights, tree_seed(seed, index, _SEEN))
         if int(counts.sum(dtype=np.int64)) > _MOST_WEIGHT or (counts.size and counts.max() >= 2**24):
             raise ContractError("random_forest: more than 2**31 - 1 rows, or one row more than 2**24 times")
-        arrays = grow_tree(
+        feature, cut, right, found, gain = grow_tree(
             binned.columns, n_bins, binned.labels, counts, binned.classes, shape.depth, per_node,
             shape.rows_per_leaf, tree_seed(seed, index, _DRAWN),
         )
-        grown.append(_with_thresholds(binned.edges, *arrays))
+        threshold = thresholds_of(binned.edges, feature, cut)
+        grown.append(Tree(feature, threshold, right, found.astype(np.int64), gain))
     return grown
 
 
@@ -188,11 +219,10 @@ def tree_seed(seed: int, index: int, purpose: int) -> np.uint64:
     return hashed
 
 
-def _with_thresholds(
-    edges: Sequence[np.ndarray], feature: np.ndarray, cut: np.ndarray, right: np.ndarray, counts: np.ndarray, gain: np.ndarray
-) -> Tree:
+def thresholds_of(edges: Sequence[np.ndarray], feature: np.ndarray, cut: np.ndarray) -> np.ndarray:
+    """The value that each node compares with; 0 at leaves."""
     threshold = np.zeros(feature.size)
     starts = np.concatenate([[0], np.cumsum([e.size for e in edges])])[:-1]
     inner = feature >= 0
     threshold[inner] = np.concatenate(edges)[starts[feature[inner]] + cut[inner]]
-    return Tree(feature, threshold, right, counts.astype(np.int64), gain)
+    return threshold

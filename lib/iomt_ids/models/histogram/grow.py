@@ -108,7 +108,7 @@ def best_cut(slab: np.ndarray, bins: Any, totals: np.ndarray, present: np.ndarra
 
 
 @compiled
-def _divide(column: np.ndarray, cut: int, rows: np.ndarray, codes: np.ndarray, spare: np.ndarray, spare_codes: np.ndarray) -> Any:
+def divide(column: np.ndarray, cut: int, rows: np.ndarray, codes: np.ndarray, spare: np.ndarray, spare_codes: np.ndarray) -> Any:
     """Rows at or below the cut to the front, the others behind them, each side in its old order."""
     left: Any = 0
     right: Any = 0
@@ -238,7 +238,7 @@ def grow_tree(
             place[level + 1, order[i]] = i
         feature[node], cut[node], gain[node] = f, b, _gain(score, own)
         here = slice(span[0], span[1])
-        middle = span[0] + _divide(columns[f], b, rows[here], codes[here], spare, spare_codes)
+        middle = span[0] + divide(columns[f], b, rows[here], codes[here], spare, spare_codes)
         left[:] = 0
         for i in range(b + 1):
             for c in range(classes):

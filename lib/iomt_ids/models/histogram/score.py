@@ -1,9 +1,9 @@
-"""A forest's verdicts inside Spark's Python workers: the same labels and probabilities as MLlib's own `transform`."""
+"""Verdicts of trees inside Spark's Python workers: the same labels and probabilities as MLlib's own `transform`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -13,41 +13,16 @@ from pyspark.sql import types as T
 from iomt_ids.contract.errors import ContractError
 from iomt_ids.contract.problem import Problem
 from iomt_ids.distributed.compiled import compiled
+from iomt_ids.models.histogram.bins import bin_rows
+from iomt_ids.models.histogram.boost import Boosting
+from iomt_ids.models.histogram.descend import find_leaves, pack_nodes
 from iomt_ids.models.histogram.forest import Forest
 
 _BLOCK = 256
-# All trees in one. The left child is the next node, the right one `skip` further. Nothing is at or below a leaf's
-# threshold, nan, and its skip of -1 leads back to the leaf: rows wait there until the last one has arrived.
-_NODE = np.dtype([("threshold", "f8"), ("feature", "i4"), ("skip", "i4")])
 
 
-class Scorer:
-    """A forest laid out for scoring.
-
-    Attributes
-    ----------
-    nodes : ndarray of records
-    roots : ndarray of int64, shape (trees,)
-    leaves : ndarray of int32, shape (nodes,)
-        Row of `shares` of a leaf.
-    shares : ndarray of float64, shape (leaves, classes)
-        Class shares of every leaf, summing to 1.
-    """
-
-    def __init__(self, forest: Forest) -> None:
-        sizes = [tree.feature.size for tree in forest.trees]
-        self.roots = np.concatenate([[0], np.cumsum(sizes)])[:-1].astype(np.int64)
-        self.nodes, self.leaves = np.zeros(sum(sizes), _NODE), np.zeros(sum(sizes), np.int32)
-        shares: list[np.ndarray] = []
-        for root, tree in zip(self.roots, forest.trees, strict=True):
-            own, inner = self.nodes[root : root + tree.feature.size], tree.feature >= 0
-            own["feature"] = np.where(inner, tree.feature, 0)
-            own["threshold"] = np.where(inner, tree.threshold, np.nan)
-            own["skip"] = np.where(inner, tree.right - np.arange(tree.feature.size) - 1, -1)
-            self.leaves[root : root + own.size][~inner] = np.arange(np.count_nonzero(~inner)) + sum(map(len, shares))
-            counts = tree.counts[~inner].astype(np.float64)
-            shares.append(counts / counts.sum(axis=1, keepdims=True))
-        self.shares = np.concatenate(shares)
+class Scorer(Protocol):
+    """Trees laid out for scoring; pickled once for all tasks."""
 
     def probabilities(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Probability of each class, and the position of the likeliest.
@@ -58,44 +33,116 @@ class Scorer:
 
         Returns
         -------
-        ndarray of float64, shape (rows, classes)
-        ndarray of int64, shape (rows,)
-            Taken before dividing by the sum of votes, as MLlib does: division may round two votes into a tie.
+        probabilities : ndarray of float64, shape (rows, classes)
+        likeliest : ndarray of int64, shape (rows,)
+            The first if several are; by sums of trees, as MLlib does: division may round two of them into a tie.
         """
-        votes = np.zeros((len(rows), self.shares.shape[1]))
-        _vote(self.nodes, self.roots, self.leaves, self.shares, np.ascontiguousarray(rows, np.float64), votes)
+
+
+class _FlatTrees:
+    """All trees in one, over bytes: a value's byte is how many thresholds of its feature, in all trees, lie below it.
+
+    A row is then one cache line, and a comparison with a threshold is one of small whole numbers, with the same outcome.
+
+    Attributes
+    ----------
+    cuts : list of ndarray of float64
+        Thresholds of each feature, ascending.
+    nodes : ndarray of int64
+        See `descend.pack_nodes`.
+    starts : ndarray of int64, shape (trees + 1,)
+        Where each tree's nodes begin.
+    leaves : ndarray of int32, shape (nodes,)
+        Row of `values` of a leaf.
+    values : ndarray of float64, shape (leaves, width)
+    first : ndarray of int64, shape (trees,)
+        The first of the sums that a tree adds its values to.
+    """
+
+    def __init__(self, trees: Sequence[Any], values: Sequence[np.ndarray], first: Sequence[int], features: int) -> None:
+        feature = np.concatenate([tree.feature for tree in trees])
+        threshold = np.concatenate([tree.threshold for tree in trees])
+        self.cuts = [np.unique(threshold[feature == f]) for f in range(features)]
+        sizes = [tree.feature.size for tree in trees]
+        self.starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        self.nodes = np.concatenate([pack_nodes(t.feature, self._places(t), t.right) for t in trees])
+        is_leaf = feature < 0
+        self.leaves = np.where(is_leaf, np.cumsum(is_leaf) - 1, 0).astype(np.int32)
+        self.values = np.concatenate(values)[is_leaf]
+        self.first = np.array(first, np.int64)
+
+    def sums(self, rows: np.ndarray, outputs: int) -> np.ndarray:
+        """Values of each row's leaves, added tree by tree."""
+        table, sums = bin_rows(np.ascontiguousarray(rows, np.float64), self.cuts, by_row=True), np.zeros((len(rows), outputs))
+        _add_trees(table, self.nodes, self.starts, self.leaves, self.values, self.first, sums)
+        return sums
+
+    def _places(self, tree: Any) -> np.ndarray:
+        places = np.zeros(tree.feature.size, np.int32)
+        for f in np.unique(tree.feature[tree.feature >= 0]):
+            own = tree.feature == f
+            places[own] = np.searchsorted(self.cuts[f], tree.threshold[own])
+        return places
+
+
+class ForestScorer:
+    """A forest's class shares, summing to 1 in every tree; see `Scorer`."""
+
+    def __init__(self, forest: Forest) -> None:
+        shares = [tree.stats / tree.stats.sum(axis=1, keepdims=True) for tree in forest.trees]
+        self.trees = _FlatTrees(forest.trees, shares, [0] * len(shares), forest.features)
+        self.classes = forest.classes
+
+    def probabilities(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `Scorer`."""
+        votes = self.trees.sums(rows, self.classes)
         return votes / _row_sums(votes)[:, None], votes.argmax(axis=1)
 
 
+class BoostingScorer:
+    """Boosted models, one a class or one for two classes; see `Scorer`.
+
+    A model's sum of trees is MLlib's `rawPrediction`, half the logarithm of the odds of its class. With one a class, a
+    class's probability is its odds divided by the odds of all.
+    """
+
+    def __init__(self, boosting: Boosting) -> None:
+        trees: list[Any] = []
+        values: list[np.ndarray] = []
+        first: list[int] = []
+        for index, (own, weights) in enumerate(zip(boosting.trees, boosting.weights, strict=True)):
+            trees += own
+            values += [weight * tree.prediction[:, None] for tree, weight in zip(own, weights, strict=True)]
+            first += [index] * len(own)
+        self.trees = _FlatTrees(trees, values, first, boosting.features)
+        self.models = len(boosting.trees)
+
+    def probabilities(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `Scorer`."""
+        halves = self.trees.sums(rows, self.models)
+        if self.models == 1:
+            negative = 1.0 / (1.0 + np.exp(2.0 * halves[:, 0]))
+            return np.column_stack([negative, 1.0 - negative]), (halves[:, 0] > 0).astype(np.int64)
+        odds = np.exp(2.0 * (halves - halves.max(axis=1, keepdims=True)))
+        return odds / odds.sum(axis=1, keepdims=True), halves.argmax(axis=1)
+
+
 @compiled
-def _vote(
-    nodes: np.ndarray, roots: np.ndarray, leaves: np.ndarray, shares: np.ndarray, rows: np.ndarray, votes: np.ndarray
+def _add_trees(
+    table: np.ndarray, nodes: np.ndarray, starts: np.ndarray, leaves: np.ndarray, values: np.ndarray, first: np.ndarray,
+    sums: np.ndarray,
 ) -> None:
-    # Trees outside, rows of a block inside: a tree stays in the cache. All rows of a block step down together, without
-    # a branch that depends on data. Each row still adds its trees in MLlib's order.
-    at = np.empty(_BLOCK, np.int64)
-    for start in range(0, rows.shape[0], _BLOCK):
-        block = rows[start : start + _BLOCK]
-        for root in roots:
-            at[:] = root
-            moved = True
-            while moved:
-                moved = _step(nodes, block, at)
+    # Trees outside, rows of a block inside: a tree stays in the cache. Each row still adds its trees in MLlib's order.
+    at = np.empty(_BLOCK, np.int32)
+    for start in range(0, table.shape[0], _BLOCK):
+        block = table[start : start + _BLOCK]
+        for t in range(first.size):
+            find_leaves(block, nodes[starts[t] : starts[t + 1]], at[: block.shape[0]])
+            own = leaves[starts[t] : starts[t + 1]]
             for i in range(block.shape[0]):
-                for c in range(votes.shape[1]):
-                    votes[start + i, c] += shares[leaves[at[i]], c]
-
-
-@compiled
-def _step(nodes: np.ndarray, block: np.ndarray, at: np.ndarray) -> bool:
-    moved = False
-    for i in range(block.shape[0]):
-        node = nodes[at[i]]
-        goes_right = np.int64(not block[i, node.feature] <= node.threshold)
-        step = 1 + goes_right * np.int64(node.skip)
-        at[i] += step
-        moved |= step != 0
-    return moved
+                row, into = values[own[np.uint32(at[i])]], sums[start + i, first[t] :]
+                for c in range(row.size):
+                    into[c] += row[c]
 
 
 @compiled

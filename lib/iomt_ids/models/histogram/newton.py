@@ -1,0 +1,219 @@
+"""One regression tree of a boosting round from bytes, compiled; `boost` is its caller.
+
+A round's gradients become whole numbers, the two of a row in one 64-bit word, so that a histogram is filled by one
+addition a value and every sum is exact: no result depends on the order of adding. Whole-numbered gradients lose nothing
+that boosting needs (Shi et al., "Quantized training of gradient boosting decision trees", NeurIPS 2022).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from iomt_ids.distributed.compiled import compiled
+from iomt_ids.models.histogram.grow import divide, mix
+
+_HALF, _LOW = np.int64(32), np.int64(0xFFFFFFFF)
+_S11 = np.uint64(11)
+# Of the statistics of leaves, which are of all rows: sums of 2**31 rows stay below 2**63.
+FINE = 2.0**30
+
+
+@compiled
+def softmax(scores: np.ndarray, probabilities: np.ndarray, start: int, stop: int) -> None:
+    """Probabilities of some rows; both arrays are of float32, shape (classes, rows).
+
+    The exponential is a power of a short series: additions and multiplications alone, so the bits are the same on every
+    machine, whatever its mathematical library is.
+    """
+    classes = scores.shape[0]
+    highest, total = np.empty(512, np.float32), np.empty(512)
+    for first in range(start, stop, 512):
+        n = min(512, stop - first)
+        highest[:n] = scores[0, first : first + n]
+        for k in range(1, classes):
+            for i in range(n):
+                highest[i] = max(highest[i], scores[k, first + i])
+        total[:n] = 0.0
+        for k in range(classes):
+            for i in range(n):
+                y: Any = max(np.float64(scores[k, first + i]) - np.float64(highest[i]), -80.0)
+                y *= 2.0**-10
+                e = 1.0 + y * (1.0 + y * (1 / 2 + y * (1 / 6 + y * (1 / 24 + y * (1 / 120)))))
+                for _ in range(10):
+                    e *= e
+                total[i] += e
+                probabilities[k, first + i] = np.float32(e)
+        for k in range(classes):
+            for i in range(n):
+                probabilities[k, first + i] = np.float32(probabilities[k, first + i] / total[i])
+
+
+@compiled
+def draw_rows(
+    probability: np.ndarray, labels: np.ndarray, weights: np.ndarray, own: int, threshold: float, unit: float, seed: np.uint64,
+    rows: np.ndarray, codes: np.ndarray,
+) -> int:
+    """Rows that a tree is grown from, with gradient and curvature in one word each.
+
+    A row whose gradient is below the threshold is drawn with a chance in proportion to it, and then stands for those that
+    were not: sums keep their expectation (minimal variance sampling, Ibragimov and Gusev, NeurIPS 2019).
+    """
+    n = 0
+    for row in range(labels.size):
+        g = np.float64(probability[row]) - np.float64(labels[row] == own)
+        size = abs(g)
+        h = size * (1.0 - size)
+        if size < threshold:
+            chance = np.float64(mix(seed ^ np.uint64(row)) >> _S11) * 2.0**-53
+            if chance * threshold >= size:
+                continue
+            up = threshold / size
+            g *= up
+            h *= up
+        rows[n] = row
+        codes[n] = (np.int64(np.floor(g * unit + 0.5)) * weights[row] << _HALF) + np.int64(np.floor(h * unit + 0.5)) * weights[row]
+        n += 1
+    return n
+
+
+@compiled
+def _fill(slab: np.ndarray, table: np.ndarray, rows: np.ndarray, codes: np.ndarray, stride: np.uint32) -> None:
+    for i in range(rows.size):
+        row, code, at = rows[i], codes[i], np.uint32(0)
+        for f in range(np.uint32(table.shape[1])):
+            slab[at + np.uint32(table[row, f])] += code
+            at += stride
+
+
+@compiled
+def best_split(slab: np.ndarray, n_bins: np.ndarray, stride: int, penalty: float, least: float) -> Any:
+    """The best split over all features: (score, feature, last bin of the left side, left sums in one word).
+
+    The score is G_left**2 / (H_left + penalty) + G_right**2 / (H_right + penalty). A cut lies in the middle of the empty
+    bins between two filled ones. Feature -1 if there is no split.
+    """
+    best: Any = -1.0
+    feature, cut, taken = -1, -1, np.int64(0)
+    whole = np.int64(0)
+    for b in range(n_bins[0]):
+        whole += slab[b]
+    for f in range(n_bins.size):
+        left, previous = np.int64(0), -1
+        for b in range(n_bins[f]):
+            here = slab[f * stride + b]
+            if here == 0:
+                continue
+            right = whole - left
+            h_left, h_right = np.float64(left & _LOW), np.float64(right & _LOW)
+            if h_right < least:
+                break
+            if previous >= 0 and h_left >= least:
+                g_left, g_right = np.float64(left >> _HALF), np.float64(right >> _HALF)
+                score = g_left * g_left / (h_left + penalty) + g_right * g_right / (h_right + penalty)
+                if score > best:
+                    best, feature, cut, taken = score, f, (previous + b - 1) // 2, left
+            previous = b
+            left += here
+    return best, feature, cut, taken
+
+
+@compiled
+def grow_newton_tree(
+    table: np.ndarray, n_bins: np.ndarray, rows: np.ndarray, codes: np.ndarray, depth: int, unit: float, penalty: float,
+    least: float,
+) -> Any:
+    """Grow one tree; rows and codes are put into the order of its leaves.
+
+    Parameters
+    ----------
+    table : ndarray of uint8, shape (all rows, features)
+        Bins, row by row.
+    n_bins : ndarray of int64, shape (features,)
+    rows : ndarray of uint32, shape (rows,)
+    codes : ndarray of int64, shape (rows,)
+        Gradient in the upper half, curvature in the lower, both in units of ``1 / unit``.
+    depth : int
+        Deepest level; 0 is the root alone.
+    penalty, least : float
+        Added to the curvature of a side (L2), and least curvature of a side.
+
+    Returns
+    -------
+    feature, cut, right : ndarray of int32, shape (nodes,)
+        In pre-order: the left child of node i is i + 1. A leaf has feature -1. Bins up to the cut go left.
+    """
+    most, stride = 2 ** (depth + 1), n_bins.max()
+    feature, cut, right = np.full(most, -1, np.int32), np.full(most, -1, np.int32), np.full(most, -1, np.int32)
+    # Histograms of both children of a node; while the left one's are grown, the right one's stay as they are.
+    slabs = np.empty((depth + 1, 2, n_bins.size * stride), np.int64)
+    spare, spare_codes = np.empty_like(rows), np.empty_like(codes)
+    # Waiting nodes: rows from, to; level; side; parent if a right child, else -1; sums in one word.
+    waiting = np.zeros((depth + 2, 6), np.int64)
+    waiting[0, 1], waiting[0, 4], waiting[0, 5] = rows.size, -1, codes.sum()
+    slabs[0, 0] = 0
+    _fill(slabs[0, 0], table, rows, codes, np.uint32(stride))
+    nodes, top = 0, 1
+    while top > 0:
+        top -= 1
+        start, stop, level, side, parent, whole = waiting[top]
+        node = nodes
+        nodes += 1
+        if parent >= 0:
+            right[parent] = node
+        if level == depth or np.float64(whole & _LOW) < 2 * least * unit:
+            continue
+        slab = slabs[level, side]
+        score, f, b, left = best_split(slab, n_bins, stride, penalty * unit, max(least * unit, 1.0))
+        g, h = np.float64(whole >> _HALF), np.float64(whole & _LOW)
+        if f < 0 or score - g * g / (h + penalty * unit) <= 1e-6 * unit:
+            continue
+        feature[node], cut[node] = f, b
+        middle = start + divide(table[:, f], b, rows[start:stop], codes[start:stop], spare, spare_codes)
+        if level + 1 < depth:
+            small = np.int64(middle - start > stop - middle)
+            here = slice(middle, stop) if small else slice(start, middle)
+            slabs[level + 1, small] = 0
+            _fill(slabs[level + 1, small], table, rows[here], codes[here], np.uint32(stride))
+            slabs[level + 1, 1 - small] = slab - slabs[level + 1, small]
+        _wait(waiting, top, middle, stop, level + 1, 1, node, whole - left)
+        _wait(waiting, top + 1, start, middle, level + 1, 0, -1, left)
+        top += 2
+    return feature[:nodes].copy(), cut[:nodes].copy(), right[:nodes].copy()
+
+
+@compiled
+def _wait(waiting: np.ndarray, at: int, start: int, stop: int, level: int, side: int, parent: int, whole: int) -> None:
+    waiting[at, 0], waiting[at, 1], waiting[at, 2] = start, stop, level
+    waiting[at, 3], waiting[at, 4], waiting[at, 5] = side, parent, whole
+
+
+@compiled
+def leaf_statistics(
+    leaves: np.ndarray, probability: np.ndarray, labels: np.ndarray, weights: np.ndarray, own: int, nodes: int
+) -> Any:
+    """Of all rows of each leaf: their number, and sums of residual, its square and curvature, these three times `FINE`.
+
+    Returns
+    -------
+    ndarray of int64, shape (nodes, 4)
+        A residual is what a row's label is more than its probability. 0 at nodes that are no leaves.
+    """
+    sums = np.zeros((nodes, 4), np.int64)
+    for row in range(leaves.size):
+        residual = np.float64(labels[row] == own) - np.float64(probability[row])
+        square, size = residual * residual, abs(residual)
+        node, weight = leaves[row], weights[row]
+        sums[node, 0] += weight
+        sums[node, 1] += np.int64(residual * FINE) * weight
+        sums[node, 2] += np.int64(square * FINE) * weight
+        sums[node, 3] += np.int64((size - square) * FINE) * weight
+    return sums
+
+
+@compiled
+def add_values(scores: np.ndarray, leaves: np.ndarray, values: np.ndarray) -> None:
+    """Move each row's score by its leaf's value."""
+    for row in range(leaves.size):
+        scores[row] += values[leaves[row]]

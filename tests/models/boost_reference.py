@@ -1,0 +1,94 @@
+"""Slow boosting, obviously right: plain recursion over lists of rows, sums of Python's own whole numbers."""
+
+import itertools
+
+import numpy as np
+
+from iomt_ids.models.histogram.forest import tree_seed
+from tests.models.forest_reference import hashed
+
+FINE = 2**30
+
+
+class ReferenceBoosting:
+    """Trees of every round as lists of nodes; scores and probabilities as float32, as the compiled code keeps them."""
+
+    def __init__(self, binned, shape, seed):
+        self.columns, self.labels, self.classes, self.shape = binned.columns.astype(int), binned.labels, binned.classes, shape
+        self.weights = [int(w) for w in binned.weights]
+        self.edges, self.unit = binned.edges, 2.0 ** min(20, int(np.log2((2**31 - 1) / sum(self.weights))))
+        shares = np.bincount(binned.labels, weights=binned.weights, minlength=binned.classes) / sum(self.weights)
+        prior = np.log(np.clip(shares, 1e-6, 1))
+        self.own = [1] if self.classes == 2 else range(self.classes)
+        if self.classes == 2:
+            prior = np.array([0.0, prior[1] - prior[0]])
+        self.scores = np.repeat(prior.astype(np.float32)[:, None], len(self.labels), axis=1)
+        self.rounds = []
+        for index in range(shape.rounds):
+            odds = np.exp(self.scores.astype(float) - self.scores.max(axis=0))
+            self.probabilities = (odds.astype(np.float32) / odds.sum(axis=0)).astype(np.float32)
+            self.rounds.append([self.tree(k, int(tree_seed(seed, index * self.classes + k, 3))) for k in self.own])
+
+    def drawn(self, own, seed):
+        """Whole-numbered gradient and curvature of each row that is drawn."""
+        codes, threshold = {}, self.shape.sampling_threshold
+        for row, label in enumerate(self.labels):
+            g = float(self.probabilities[own, row]) - float(label == own)
+            size, up = abs(g), 1.0
+            if size < threshold:
+                if (hashed(seed ^ row) >> 11) * 2.0**-53 * threshold >= size:
+                    continue
+                up = threshold / size
+            whole = [int(np.floor(v * up * self.unit + 0.5)) * self.weights[row] for v in (g, size * (1 - size))]
+            codes[row] = whole
+        return codes
+
+    def tree(self, own, seed):
+        self.codes, nodes = self.drawn(own, seed), []
+        self.split(list(range(len(self.labels))), sorted(self.codes), 0, own, nodes)
+        return nodes
+
+    def split(self, rows, drawn, depth, own, nodes):
+        residuals = [(float(self.labels[r] == own) - float(self.probabilities[own, r]), self.weights[r]) for r in rows]
+        total = sum(int(r * FINE) * w for r, w in residuals)
+        squares = sum(int(r * r * FINE) * w for r, w in residuals)
+        curvature = sum(int((abs(r) - r * r) * FINE) * w for r, w in residuals)
+        step = total / max(curvature + self.shape.penalty * FINE, 1.0)
+        node = {"feature": -1, "threshold": 0.0, "right": -1, "prediction": step / 2,
+                "stats": [float(sum(w for _, w in residuals)), total / FINE, squares / FINE]}
+        nodes.append(node)
+        found = self.best(drawn) if depth < self.shape.depth else None
+        if found is None:
+            self.scores[own, rows] += np.float32(self.shape.learning_rate * step)
+            return
+        feature, cut = found
+        column = self.columns[feature]
+        node |= {"feature": feature, "threshold": float(self.edges[feature][cut])}
+        self.split([r for r in rows if column[r] <= cut], [r for r in drawn if column[r] <= cut], depth + 1, own, nodes)
+        node["right"] = len(nodes)
+        self.split([r for r in rows if column[r] > cut], [r for r in drawn if column[r] > cut], depth + 1, own, nodes)
+
+    def worth(self, rows):
+        g, h = (sum(self.codes[r][i] for r in rows) for i in (0, 1))
+        return float(g) * float(g) / (h + self.shape.penalty * self.unit), h
+
+    def best(self, drawn):
+        before, whole = self.worth(drawn)
+        least = max(self.shape.curvature_per_leaf * self.unit, 1.0)
+        if whole < 2 * self.shape.curvature_per_leaf * self.unit:
+            return None
+        best = None
+        for feature, column in enumerate(self.columns):
+            told = [r for r in drawn if self.codes[r] != [0, 0]]
+            filled = sorted({column[r] for r in told})
+            for low, high in itertools.pairwise(filled):
+                left, h_left = self.worth([r for r in drawn if column[r] <= low])
+                right, h_right = self.worth([r for r in drawn if column[r] > low])
+                if min(h_left, h_right) >= least and (best is None or left + right > best[0]):
+                    best = left + right, feature, (low + high - 1) // 2
+        return best[1:] if best is not None and best[0] - before > 1e-6 * self.unit else None
+
+
+def reference_rounds(binned, shape, seed):
+    """For every round, the nodes of every class's tree in pre-order, as dicts; without what the first tree adds for the prior."""
+    return ReferenceBoosting(binned, shape, seed).rounds
