@@ -10,9 +10,10 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from iomt_ids.contract.errors import ContractError
-from iomt_ids.contract.flows import feature_names
+from iomt_ids.contract.flows import feature_names, past_columns
 from iomt_ids.contract.tables import GOLD_FEATURES, GOLD_PREPARATION, SILVER_FLOWS
 from iomt_ids.prepare.features import fit_preparation, order_flows, require_complete
+from iomt_ids.prepare.past import add_past, name_past
 from iomt_ids.runtime.config import Config
 from iomt_ids.runtime.job import Outcome, job_main
 from iomt_ids.runtime.log import log
@@ -35,8 +36,19 @@ def release_of(flows: DataFrame, wanted: str) -> str:
     return found[0]
 
 
-def run(spark: SparkSession, config: Config) -> Outcome:
-    """Order the rows and fit centre and scale of every feature on the train split."""
+def past_windows(config: Config) -> int:
+    """Windows before a row that its features tell of: none unless a detector asks."""
+    return config.features.past_windows if config.features.set == "past" or config.train.compare_past else 0
+
+
+def run(spark: SparkSession, config: Config, past: int | None = None) -> Outcome:
+    """Order the rows and fit centre and scale of every feature on the train split.
+
+    Parameters
+    ----------
+    past : int, optional
+        Windows before a row that its features tell of, if not those of the configuration.
+    """
     warehouse = Warehouse.of(config)
     silver = warehouse.read(spark, SILVER_FLOWS)
     release = release_of(silver, config.features.release)
@@ -46,13 +58,15 @@ def run(spark: SparkSession, config: Config) -> Outcome:
     rows_in, all_rows = flows.count(), silver.count()
     log().info("building features of %d rows, release %s; %d rows are of another", rows_in, release, all_rows - rows_in)
     before = warehouse.version(GOLD_FEATURES)
-    warehouse.overwrite(flows.transform(order_flows, rows=rows_in), GOLD_FEATURES)
+    windows = past_windows(config) if past is None else past
+    warehouse.overwrite(add_past(flows, release, windows).transform(order_flows, rows=rows_in), GOLD_FEATURES)
     rows_out = warehouse.rows(spark, GOLD_FEATURES)
     if rows_in != rows_out:
         warehouse.restore(spark, GOLD_FEATURES, before)
         raise ContractError(f"{rows_in} rows in, {rows_out} out: they do not add up; nothing was kept")
     train = warehouse.read(spark, GOLD_FEATURES).filter(F.col("split") == "train")
-    warehouse.overwrite(fit_preparation(train, features), GOLD_PREPARATION)
+    told = past_columns(feature_names(release, "leak_free")) if windows else ()
+    warehouse.overwrite(fit_preparation(name_past(train, told), (*features, *told)), GOLD_PREPARATION)
     return Outcome(
         rows={"in": all_rows, "out": rows_out, "of_another_release": all_rows - rows_in},
         outputs={table.name: str(warehouse.path(table)) for table in (GOLD_FEATURES, GOLD_PREPARATION)},

@@ -17,6 +17,7 @@ from iomt_ids.evaluate.judge import Verdict, describe_verdicts, judge_model, sco
 from iomt_ids.evaluate.report import render_report
 from iomt_ids.models import detectors
 from iomt_ids.prepare.features import require_complete
+from iomt_ids.prepare.past import with_past
 from iomt_ids.runtime.clock import derive_seed, seconds_since
 from iomt_ids.runtime.config import Config
 from iomt_ids.runtime.job import Outcome, job_main
@@ -28,10 +29,11 @@ from jobs import build_features, ingest_flows, refine_flows
 
 
 def verdict_on(spark: SparkSession, config: Config, model: SavedModel) -> Verdict:
-    """A model's scores on the rows that no model has learnt from."""
+    """A model's scores on the rows that no model has learnt from; of equal rows one is scored and counted for all."""
     log().info("scoring %s", model.name)
     start = time.monotonic()
-    unseen = Warehouse.of(config).read(spark, GOLD_FEATURES).filter(F.col("split") != "train")
+    flows = with_past(Warehouse.of(config).read(spark, GOLD_FEATURES), model.problem)
+    unseen = flows.filter((F.col("split") != "train") & (F.col(model.problem.copies_column) > 0))
     # build_features has looked at every row; one tells whether they are of the model's release.
     require_complete(unseen.limit(1), model.problem.features)
     scored = detectors()[model.detector].load(spark, model.folder, model.problem).transform(unseen)
@@ -61,8 +63,9 @@ def run(spark: SparkSession, config: Config) -> Outcome:
     """Judge the models of a run; the tables of data that they were not trained on are made first."""
     trained = find_run(config.home, config.evaluate.run)
     if trained.folder.resolve().parent.parent != config.home.resolve():
-        for job in (ingest_flows, refine_flows, build_features):
+        for job in (ingest_flows, refine_flows):
             job.run(spark, config)
+        build_features.run(spark, config, past=max((model.problem.past_windows for model in trained.models()), default=0))
     into = start_run(config.home, "evaluate_detector")
     content = judge(spark, config, trained.models(), into)
     into.finish({"judged": trained.id, **content["run"]})

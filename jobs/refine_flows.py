@@ -11,6 +11,7 @@ from pyspark.sql import SparkSession
 from iomt_ids.contract.errors import ContractError
 from iomt_ids.contract.tables import BRONZE_FLOWS, SILVER_FLOWS
 from iomt_ids.prepare.clean import clean_flows
+from iomt_ids.prepare.copies import count_copies
 from iomt_ids.prepare.label import label_flows
 from iomt_ids.prepare.split import split_flows
 from iomt_ids.runtime.config import Config
@@ -20,7 +21,7 @@ from iomt_ids.runtime.tables import Warehouse
 
 
 def run(spark: SparkSession, config: Config) -> Outcome:
-    """Label, flag and split every row; none is lost."""
+    """Label, flag and split every row, and count the copies of each; none is lost."""
     warehouse = Warehouse.of(config)
     flows = warehouse.read(spark, BRONZE_FLOWS)
     log().info("refining flows")
@@ -28,6 +29,7 @@ def run(spark: SparkSession, config: Config) -> Outcome:
         flows.transform(clean_flows)
         .transform(label_flows)
         .transform(split_flows, salt=config.split.salt, validation_fraction=config.split.validation_fraction)
+        .transform(count_copies)
     )
     before = warehouse.version(SILVER_FLOWS)
     warehouse.overwrite(refined, SILVER_FLOWS)

@@ -16,12 +16,14 @@ from iomt_ids.evaluate.alerts import name_verdicts
 from iomt_ids.models import detectors
 from iomt_ids.prepare.features import require_complete
 from iomt_ids.prepare.label import flow_id
+from iomt_ids.prepare.past import add_past, with_past
 from iomt_ids.runtime.config import Config
 from iomt_ids.runtime.job import Outcome, job_main
 from iomt_ids.runtime.log import log
 from iomt_ids.runtime.runs import served_model
 from iomt_ids.runtime.tables import Warehouse
 from jobs import ingest_flows
+from jobs.build_features import release_of
 
 
 def run(spark: SparkSession, config: Config) -> Outcome:
@@ -31,8 +33,12 @@ def run(spark: SparkSession, config: Config) -> Outcome:
     read = ingest_flows.run(spark, config)
     warehouse = Warehouse.of(config)
     flows = warehouse.read(spark, BRONZE_FLOWS)
-    require_complete(flows, served.problem.features)
+    base = [name for name in served.problem.features if name in flows.columns]
+    require_complete(flows, base)
     identified = flows.withColumn("flow_id", flow_id(F.col("source_file"), F.col("source_line")))
+    if served.problem.past_windows:
+        told = add_past(identified, release_of(flows, config.features.release), served.problem.past_windows)
+        identified = with_past(told, served.problem)
     log().info("scoring %d rows with %s", read.rows["out"], served.name)
     alerts = name_verdicts(detector.transform(identified), problem=served.problem, model=f"{served.run}/{served.name}")
     before = warehouse.version(GOLD_ALERTS)

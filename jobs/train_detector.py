@@ -13,7 +13,9 @@ from pyspark.sql import functions as F
 from iomt_ids.contract.tables import GOLD_FEATURES, GOLD_PREPARATION
 from iomt_ids.distributed.launch import HorovodLauncher
 from iomt_ids.models import assignments, detectors
+from iomt_ids.prepare.copies import under_policy
 from iomt_ids.prepare.features import state_problem
+from iomt_ids.prepare.past import with_past
 from iomt_ids.runtime.clock import derive_seed, seconds_since
 from iomt_ids.runtime.config import Config, detector_params
 from iomt_ids.runtime.job import Outcome, job_main
@@ -26,10 +28,12 @@ from iomt_ids.runtime.versions import versions
 def train(spark: SparkSession, config: Config, into: Run) -> dict[str, float]:
     """Train every configured detector on every task it is configured for; returns the seconds of each model."""
     kinds = detectors()
-    wanted = assignments(config.train.detectors, config.features.set, config.train.compare_all_features, config.models)
+    compared = {"all": config.train.compare_all_features, "past": config.train.compare_past}
+    wanted = assignments(config.train.detectors, config.features.set, compared, config.models)
     params = {name: detector_params(name, kinds[name].params, config) for name, _, _ in wanted}
     warehouse = Warehouse.of(config)
     flows, preparation = warehouse.read(spark, GOLD_FEATURES), warehouse.read(spark, GOLD_PREPARATION)
+    flows = under_policy(flows, config.train.duplicates)
     learnt_from, validation = (flows.filter(F.col("split") == split) for split in ("train", "validation"))
     seconds = {}
     for detector, task, feature_set in wanted:
@@ -38,7 +42,7 @@ def train(spark: SparkSession, config: Config, into: Run) -> dict[str, float]:
         start = time.monotonic()
         problem = state_problem(learnt_from, preparation, task=task, feature_set=feature_set)
         fitted = kinds[detector].fit(
-            learnt_from, problem, params[detector], validation=validation,
+            with_past(learnt_from, problem), problem, params[detector], validation=with_past(validation, problem),
             seed=derive_seed(config.seed, name), launcher=HorovodLauncher(spark),
         )
         seconds[name] = seconds_since(start)

@@ -8,9 +8,9 @@ import numpy as np
 from pyspark.sql import DataFrame, SparkSession
 
 from iomt_ids.contract.attacks import ATTACKS
-from iomt_ids.contract.flows import columns_of, feature_names, source_header
+from iomt_ids.contract.flows import FEATURE_SETS, columns_of, feature_names, source_header
 from iomt_ids.contract.problem import Problem, Scaling
-from iomt_ids.contract.tables import BRONZE, FEATURES
+from iomt_ids.contract.tables import BRONZE, FEATURES, copies_column
 from iomt_ids.runtime.config import load_config
 from iomt_ids.runtime.tables import Warehouse
 from jobs import ingest_flows
@@ -55,9 +55,10 @@ def gold(
                 "flow_id": int(draw.integers(1 << 60)), "attack_id": attack.id,
                 "category_id": ("Benign", "Spoofing", "Recon", "MQTT", "DoS", "DDoS").index(attack.category),
                 "binary_id": int(attack.category != "Benign"), "has_sentinel_iat": False,
-            }
+                "past_windows": 0,
+            } | dict.fromkeys(map(copies_column, FEATURE_SETS), 1)
             row = bronze_row(attack=name, split=split, source_line=i + 2, **{k: float(v) for k, v in noise.items()}) | labels
-            made.append(tuple(row[n] for n in FEATURES.fieldNames()))
+            made.append(tuple(row.get(n) for n in FEATURES.fieldNames()))
     return spark.createDataFrame(made, FEATURES)
 
 

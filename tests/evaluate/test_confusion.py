@@ -12,7 +12,7 @@ from iomt_ids.evaluate.scores import Tally, accuracy, f1_weighted, recall_weight
 def predictions(spark):
     rows = [
         (i % 3, (i * 7 % 11) % 3, "test" if i % 5 else "profile", "bluetooth" if i % 4 == 0 else "wifi_mqtt",
-         None if i % 2 else "Ring")
+         None if i % 2 else "Ring", 1)
         for i in range(500)
     ]
     return spark.createDataFrame(rows, PREDICTIONS)
@@ -23,6 +23,13 @@ def test_every_row_is_counted_once(predictions):
     assert sum(c.rows for c in counts) == 500
     by_hand = predictions.filter("split = 'test' and label = 1 and prediction = 2 and protocol = 'bluetooth'").count()
     assert confusion_matrix(counts, classes=3, split="test", scope="bluetooth")[1, 2] == by_hand
+
+
+def test_a_row_counts_for_its_copies_or_once_for_its_vector(spark):
+    rows = [(0, 1, "test", "wifi_mqtt", None, 7), (0, 1, "test", "wifi_mqtt", None, 0), (0, 1, "test", "wifi_mqtt", None, 1)]
+    counts = count_predictions(spark.createDataFrame(rows, PREDICTIONS))
+    assert confusion_matrix(counts, classes=2, split="test")[0, 1] == 8
+    assert confusion_matrix(counts, classes=2, split="test", counted="distinct")[0, 1] == 2
 
 
 def test_protocols_add_up_to_all(predictions):

@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 from sklearn.metrics import accuracy_score, f1_score
 
 from iomt_ids.contract.attacks import ATTACKS
-from iomt_ids.contract.tables import FEATURES
+from iomt_ids.contract.tables import UNCOUNTED
 from iomt_ids.evaluate.duplicates import describe_duplicates
 from tests.builders import bronze_row
 
@@ -61,7 +61,7 @@ def counted(rows: list[dict], names: tuple[str, ...], kind: type) -> dict[str, d
 @pytest.mark.parametrize("seed", range(3))
 def test_counts_are_those_of_a_plain_program(spark: SparkSession, seed: int) -> None:
     rows = made(seed)
-    flows = spark.createDataFrame([tuple(row[n] for n in FEATURES.fieldNames()) for row in rows], FEATURES)
+    flows = spark.createDataFrame([tuple(row[n] for n in UNCOUNTED.fieldNames()) for row in rows], UNCOUNTED)
     found = {(d["features"], d["precision"]): d for d in describe_duplicates(flows)}
     varied = ("ttl_mean", "flow_rate_per_s")
     for key, names, kind in (
@@ -77,7 +77,7 @@ def test_counts_are_those_of_a_plain_program(spark: SparkSession, seed: int) -> 
 
 def test_the_ceiling_is_the_score_of_the_best_answer(spark: SparkSession) -> None:
     rows = made(9)
-    flows = spark.createDataFrame([tuple(row[n] for n in FEATURES.fieldNames()) for row in rows], FEATURES)
+    flows = spark.createDataFrame([tuple(row[n] for n in UNCOUNTED.fieldNames()) for row in rows], UNCOUNTED)
     test = [(r["attack_id"], (r["ttl_mean"] + 0.0, r["flow_rate_per_s"])) for r in rows if r["split"] == "test"]
     votes = defaultdict(Counter)
     for label, vector in test:
@@ -90,4 +90,4 @@ def test_the_ceiling_is_the_score_of_the_best_answer(spark: SparkSession) -> Non
 
 
 def test_no_rows_have_no_duplicates(spark: SparkSession) -> None:
-    assert describe_duplicates(spark.createDataFrame([], FEATURES)) == []
+    assert describe_duplicates(spark.createDataFrame([], UNCOUNTED)) == []

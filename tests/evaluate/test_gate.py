@@ -3,8 +3,10 @@ import pytest
 from iomt_ids.evaluate.gate import best_model, decide, score_on_test
 
 
-def entry(model, f1, *, split="validation", task="attack", features="leak_free", scope="all"):
-    return {"model": model, "f1_macro": f1, "split": split, "task": task, "features": features, "scope": scope}
+def entry(model, f1, *, split="validation", task="attack", features="leak_free", scope="all", counted="rows"):
+    return {
+        "model": model, "f1_macro": f1, "split": split, "task": task, "features": features, "scope": scope, "counted": counted,
+    }
 
 
 @pytest.mark.parametrize(("candidate", "served", "tolerance", "promoted"), [
@@ -31,7 +33,7 @@ def test_the_winner_is_chosen_by_validation_and_not_by_test():
     scores = [
         entry("tree", 0.7), entry("forest", 0.9), entry("net", 0.8),
         entry("forest", 0.2, split="test"), entry("net", 0.99, split="test"),
-        entry("net", 0.97, scope="bluetooth"),
+        entry("net", 0.97, scope="bluetooth"), entry("net", 0.98, counted="distinct"),
     ]
     assert best_model(scores, task="attack", features="leak_free") == "forest"
 
@@ -46,6 +48,9 @@ def test_there_is_no_winner_without_validation_scores():
 
 
 def test_the_test_score_is_that_of_all_rows_of_the_model():
-    scores = [entry("a", 0.1, split="test"), entry("b", 0.2, split="test", scope="bluetooth"), entry("b", 0.3, split="test")]
+    scores = [
+        entry("a", 0.1, split="test"), entry("b", 0.2, split="test", scope="bluetooth"),
+        entry("b", 0.4, split="test", counted="distinct"), entry("b", 0.3, split="test"),
+    ]
     assert score_on_test(scores, "b") == 0.3
     assert score_on_test(scores, None) is None

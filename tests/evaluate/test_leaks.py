@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from iomt_ids.contract.flows import columns_of
-from iomt_ids.contract.tables import BRONZE_FLOWS, FEATURES
+from iomt_ids.contract.tables import BRONZE_FLOWS, UNCOUNTED
 from iomt_ids.demo import demo_files
 from iomt_ids.evaluate import artefacts
 from iomt_ids.evaluate.captures import BLOCK_ROWS, BLOCKS, Capture, bin_edges, count_gathered, count_values, gather_captures
@@ -140,8 +140,8 @@ def table(spark: SparkSession, files: dict[str, int], **columns: Callable[[int],
             split = "validation" if i % 5 == 4 else "train"
             values = {name: float(value(i)) for name, value in columns.items()}
             row = bronze_row(attack=attack, source_file=f"{attack}.csv", source_line=i + 2, split=split, **values) | labels
-            made.append(tuple(row[n] for n in FEATURES.fieldNames()))
-    return spark.createDataFrame(made, FEATURES).coalesce(2)
+            made.append(tuple(row[n] for n in UNCOUNTED.fieldNames()))
+    return spark.createDataFrame(made, UNCOUNTED).coalesce(2)
 
 
 def test_an_index_is_found_in_a_table_however_its_rows_lie(spark: SparkSession) -> None:

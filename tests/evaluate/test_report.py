@@ -99,6 +99,23 @@ def test_every_section_and_table_is_there(browser: Browser, page: Path) -> None:
     assert browser.ask("document.querySelectorAll('#learning svg').length") == 6
 
 
+def test_scores_over_rows_stand_beside_those_over_distinct_vectors(
+    browser: Browser, page: Path, scores: dict[str, Any]
+) -> None:
+    browser.open(page)
+    both = {
+        (s["task"], s["detector"], s["features"], s["counted"]): s
+        for s in scores["scores"] if (s["split"], s["scope"]) == ("test", "all")
+    }
+    rows = browser.ask(f"{_ROWS}('both-ways')")
+    assert len(rows) == len(both) / 2
+    for task, detector, features, n, f1, _, n_distinct, f1_distinct, _ in rows:
+        key = task, detector, {"leak-free": "leak_free", "all features": "all"}[features]
+        shown = [int(text.replace("\u202f", "")) for text in (n, n_distinct)]
+        assert shown == [both[*key, c]["rows"] for c in ("rows", "distinct")]
+        assert [f1, f1_distinct] == [f"{both[*key, c]['f1_macro']:.3f}" for c in ("rows", "distinct")]
+
+
 def test_duplicates_are_shown_as_they_were_counted(browser: Browser, page: Path) -> None:
     browser.open(page)
     assert browser.ask(f"{_ROWS}('duplicates-leak_free-double')") == [
@@ -123,7 +140,7 @@ def test_the_comparison_shows_the_numbers_of_the_scores(
     found = {
         (s["detector"], s["task"], s["features"]): s
         for s in scores["scores"]
-        if (s["split"], s["scope"]) == ("test", scope)
+        if (s["split"], s["scope"], s["counted"]) == ("test", scope, "rows")
     }
     rows = browser.ask(f"{_ROWS}('comparison-{scope}')")
     assert len(rows) == 5
@@ -209,7 +226,7 @@ def test_the_headline_says_what_the_leaks_are_worth(browser: Browser, page: Path
     f1 = {
         (s["detector"], s["features"]): s["f1_macro"]
         for s in scores["scores"]
-        if (s["task"], s["split"], s["scope"]) == ("attack", "test", "all")
+        if (s["task"], s["split"], s["scope"], s["counted"]) == ("attack", "test", "all", "rows")
     }
     worth = f1["random_forest", "all"] - f1["random_forest", "leak_free"]
     assert f"leaks are worth {worth:+.3f} (Random forest)" in browser.ask(
@@ -343,7 +360,7 @@ def test_the_terminal_table_shows_the_numbers_of_the_scores(scores: dict[str, An
     found = {
         s["task"]: s
         for s in scores["scores"]
-        if (s["detector"], s["split"], s["scope"]) == ("dense_net", "test", "all")
+        if (s["detector"], s["split"], s["scope"], s["counted"]) == ("dense_net", "test", "all", "rows")
     }
     shown = [float(x) for x in row if re.fullmatch(r"\.\d{3}", x)]
     assert shown == [round(found[t][m], 3) for t in TASKS for m in ("f1_macro", "accuracy")]

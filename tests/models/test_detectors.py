@@ -96,5 +96,6 @@ def test_a_detector_that_does_not_exist_is_refused_with_the_nearest_that_does():
 
 def test_an_assignment_is_made_once():
     wanted = {"random_forest": ["attack", "binary"]}
-    assert assignments(wanted, "all", wanted, []) == [("random_forest", "attack", "all"), ("random_forest", "binary", "all")]
-    assert len(assignments(wanted, "leak_free", wanted, [])) == 4
+    once = [("random_forest", "attack", "all"), ("random_forest", "binary", "all")]
+    assert assignments(wanted, "all", {"all": wanted}, []) == once
+    assert len(assignments(wanted, "leak_free", {"all": wanted}, [])) == 4

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from iomt_ids.contract.attacks import ATTACKS, CATEGORIES
-from iomt_ids.contract.flows import FLOW_COLUMNS, RELEASES, source_header
+from iomt_ids.contract.flows import FLOW_COLUMNS, PAST_STATISTICS, RELEASES, past_column, source_header
 from iomt_ids.contract.tables import TABLES, Table
 
 _HEAD = """# Data dictionary
@@ -58,6 +58,10 @@ def _flow_section() -> str:
         " release is another column here, null where the release lacks it. A column with an entry under *leak* is left"
         " out of the feature set `leak_free`.\n\n"
         + _grid(("column", "unit", "in v1", "in v2", "meaning", "leak"), rows)
+        + "\n\nFeature set `past` adds, of each column without a leak, "
+        + " and ".join(f"`{past_column('<column>', s)}`, the {words}" for s, words in PAST_STATISTICS.items())
+        + ", over the window and those before it in its capture. In `gold.features` they are one array, `past`, first all of"
+        + " one kind, then all of the other; it is null unless a detector asks for it."
     )
 
 

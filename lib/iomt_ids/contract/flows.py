@@ -12,6 +12,7 @@ for v1 the meanings were read off the data themselves, see docs/experiments.md.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -137,7 +138,34 @@ FLOW_COLUMNS: tuple[FlowColumn, ...] = (
                leak="the square of buffer_packets, so the window size again"),
 )
 
-FEATURE_SETS = ("leak_free", "all")
+# What is said of a column over a window and those before it in the same capture; see `prepare.past`.
+PAST_STATISTICS = {"mean": "mean", "std": "standard deviation"}
+
+
+def past_column(name: str, statistic: str) -> str:
+    """The column that holds a statistic of another one's past.
+
+    Examples
+    --------
+    >>> past_column("ttl_mean", "std")
+    'ttl_mean_past_std'
+    """
+    return f"{name}_past_{statistic}"
+
+
+def past_columns(names: Sequence[str]) -> tuple[str, ...]:
+    """The columns of the past of some columns, in the order of the array ``past``."""
+    return tuple(past_column(name, statistic) for statistic in PAST_STATISTICS for name in names)
+
+
+PAST_COLUMNS: tuple[FlowColumn, ...] = tuple(
+    FlowColumn(past_column(c.name, statistic), None, None, c.unit, f"{words} of {c.name} over this window and those before it")
+    for statistic, words in PAST_STATISTICS.items() for c in FLOW_COLUMNS if c.leak is None
+)
+
+# Columns of a row by itself, without and with those that leak; and without, but with the past of its capture.
+VECTOR_SETS = ("leak_free", "all")
+FEATURE_SETS = (*VECTOR_SETS, "past")
 # Each at most the next, but for rounding in the last digits.
 IN_ORDER = ("length_min_bytes", "length_mean_bytes", "length_max_bytes")
 ROUNDING = 1e-9
@@ -174,16 +202,20 @@ def feature_names(release: str, feature_set: str) -> tuple[str, ...]:
         One of `RELEASES`.
     feature_set : str
         ``"leak_free"`` leaves out every column with a ``leak``; ``"all"`` keeps them, for
-        comparison with published work only.
+        comparison with published work only; ``"past"`` adds to the first what the windows before
+        say, see `prepare.past`.
 
     Examples
     --------
     >>> sorted(set(feature_names("v1", "all")) - set(feature_names("v1", "leak_free")))
     ['buffer_packets', 'iat_epoch_s', 'weight']
+    >>> [len(feature_names(release, "past")) / len(feature_names(release, "leak_free")) for release in RELEASES]
+    [3.0, 3.0]
     """
     if feature_set not in FEATURE_SETS:
         raise KeyError(f"unknown feature set {feature_set!r}; known: {', '.join(FEATURE_SETS)}")
-    return tuple(c.name for c in columns_of(release) if feature_set == "all" or c.leak is None)
+    own = tuple(c.name for c in columns_of(release) if feature_set == "all" or c.leak is None)
+    return own if feature_set in VECTOR_SETS else own + past_columns(own)
 
 
 # The order in which v1 writes its columns is the order above; v2 leaves some out and changes none.

@@ -8,6 +8,10 @@ from typing import Any
 
 from iomt_ids.contract.attacks import class_names, fingerprint
 from iomt_ids.contract.errors import ContractError
+from iomt_ids.contract.tables import copies_column
+
+# What is learnt from rows of a class with one vector; see `prepare.copies.under_policy`.
+DUPLICATES = ("weight", "keep", "drop")
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class Problem:
         only with these.
     scaling : tuple of Scaling
         One entry a feature, in the same order.
+    past_windows : int
+        Windows before a row that its features tell of; 0 if they are of the row alone.
     """
 
     task: str
@@ -46,11 +52,17 @@ class Problem:
     feature_set: str
     labels: tuple[int, ...]
     scaling: tuple[Scaling, ...]
+    past_windows: int = 0
 
     @property
     def label_column(self) -> str:
         """The column of `gold.features` that holds the label index."""
         return f"{self.task}_id"
+
+    @property
+    def copies_column(self) -> str:
+        """The column that says how many rows a row stands for; 0 where another row stands for it."""
+        return copies_column(self.feature_set)
 
     @property
     def n_classes(self) -> int:
@@ -80,4 +92,5 @@ class Problem:
             feature_set=values["feature_set"],
             labels=tuple(values["labels"]),
             scaling=tuple(Scaling(**s) for s in values["scaling"]),
+            past_windows=values["past_windows"],
         )

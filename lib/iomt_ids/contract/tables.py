@@ -8,7 +8,13 @@ from pathlib import Path
 
 from pyspark.sql import types as T
 
-from iomt_ids.contract.flows import FLOW_COLUMNS, IN_ORDER, ROUNDING
+from iomt_ids.contract.flows import FEATURE_SETS, FLOW_COLUMNS, IN_ORDER, ROUNDING, VECTOR_SETS
+
+
+def copies_column(feature_set: str) -> str:
+    """The column that says how many rows a row stands for, by the columns of a feature set; see `prepare.copies`."""
+    return f"copies_{feature_set}"
+
 
 _FLOW_FIELDS = [T.StructField(c.name, T.DoubleType(), True) for c in FLOW_COLUMNS]
 
@@ -33,6 +39,14 @@ _LABEL_FIELDS = [
     T.StructField("has_sentinel_iat", T.BooleanType(), False),
 ]
 
+_COPIES_FIELDS = [T.StructField(copies_column(name), T.IntegerType(), False) for name in VECTOR_SETS]
+# With its past, every row stands for itself. The past itself is one column, as most detectors never ask for it.
+_PAST_FIELDS = [
+    T.StructField("past_windows", T.IntegerType(), False),
+    *[T.StructField(copies_column(name), T.IntegerType(), False) for name in FEATURE_SETS if name not in VECTOR_SETS],
+    T.StructField("past", T.ArrayType(T.DoubleType()), True),
+]
+
 BRONZE = T.StructType(_ORIGIN_FIELDS + _FLOW_FIELDS + _PARTITION_FIELDS)
 REJECTS = T.StructType([
     T.StructField("source_file", T.StringType(), False),
@@ -41,8 +55,9 @@ REJECTS = T.StructType([
     T.StructField("reason", T.StringType(), False),
     T.StructField("raw", T.StringType(), False),
 ])
-SILVER = T.StructType(_ORIGIN_FIELDS + _LABEL_FIELDS + _FLOW_FIELDS + _PARTITION_FIELDS)
-FEATURES = SILVER
+UNCOUNTED = T.StructType(_ORIGIN_FIELDS + _LABEL_FIELDS + _FLOW_FIELDS + _PARTITION_FIELDS)
+SILVER = T.StructType(_ORIGIN_FIELDS + _LABEL_FIELDS + _COPIES_FIELDS + _FLOW_FIELDS + _PARTITION_FIELDS)
+FEATURES = T.StructType(_ORIGIN_FIELDS + _LABEL_FIELDS + _COPIES_FIELDS + _FLOW_FIELDS + _PAST_FIELDS + _PARTITION_FIELDS)
 PREPARATION = T.StructType([
     T.StructField("feature", T.StringType(), False),
     T.StructField("center", T.DoubleType(), False),
@@ -55,6 +70,7 @@ PREDICTIONS = T.StructType([
     T.StructField("split", T.StringType(), False),
     T.StructField("protocol", T.StringType(), False),
     T.StructField("device", T.StringType(), True),
+    T.StructField("copies", T.IntegerType(), False),
 ])
 SCORES = T.StructType([
     T.StructField("run", T.StringType(), False),
@@ -63,6 +79,7 @@ SCORES = T.StructType([
     T.StructField("features", T.StringType(), False),
     T.StructField("split", T.StringType(), False),
     T.StructField("scope", T.StringType(), False),
+    T.StructField("counted", T.StringType(), False),
     T.StructField("class_name", T.StringType(), True),
     T.StructField("metric", T.StringType(), False),
     T.StructField("value", T.DoubleType(), True),

@@ -15,11 +15,13 @@ from iomt_ids.contract.transform import require_schema
 
 # Which rows a score is over: the Bluetooth classes are easy and not in most published tables.
 SCOPES = ("all", *PROTOCOLS)
+# What a score counts: rows as they are, or each distinct vector of a class once, whatever a flood repeats.
+COUNTED = ("rows", "distinct")
 
 
 @dataclass(frozen=True)
 class Count:
-    """Rows of one split, protocol and device with the same label and prediction."""
+    """Rows of one split, protocol and device with the same label and prediction, and the distinct vectors among them."""
 
     split: str
     protocol: str
@@ -27,6 +29,7 @@ class Count:
     label: int
     prediction: int
     rows: int
+    distinct: int
 
 
 def count_predictions(predictions: DataFrame) -> list[Count]:
@@ -35,22 +38,24 @@ def count_predictions(predictions: DataFrame) -> list[Count]:
     Parameters
     ----------
     predictions : DataFrame
-        Schema `contract.tables.PREDICTIONS`; more columns are ignored.
+        Schema `contract.tables.PREDICTIONS`, one row a distinct vector or more; more columns are ignored.
 
     Returns
     -------
     list of Count
         In a repeatable order.
     """
-    keys = PREDICTIONS.fieldNames()
-    counted = require_schema(predictions, PREDICTIONS, "into count_predictions").groupBy(
-        "split", "protocol", "device", "label", "prediction"
-    ).agg(F.count(F.lit(1)).alias("rows"))
-    found = [Count(**row.asDict()) for row in counted.select(*keys, "rows").collect()]
+    keys = [name for name in PREDICTIONS.fieldNames() if name != "copies"]
+    counted = require_schema(predictions, PREDICTIONS, "into count_predictions").groupBy(*keys).agg(
+        F.sum("copies").alias("rows"), F.count_if(F.col("copies") > 0).alias("distinct")
+    )
+    found = [Count(**row.asDict()) for row in counted.collect()]
     return sorted(found, key=lambda c: (c.split, c.protocol, c.device or "", c.label, c.prediction))
 
 
-def confusion_matrix(counts: Iterable[Count], *, classes: int, split: str, scope: str = "all") -> np.ndarray:
+def confusion_matrix(
+    counts: Iterable[Count], *, classes: int, split: str, scope: str = "all", counted: str = COUNTED[0]
+) -> np.ndarray:
     """Counts of one split and scope.
 
     Returns
@@ -60,14 +65,16 @@ def confusion_matrix(counts: Iterable[Count], *, classes: int, split: str, scope
 
     Examples
     --------
-    >>> counts = [Count("test", "wifi_mqtt", None, 0, 1, 3), Count("test", "bluetooth", None, 1, 1, 2)]
+    >>> counts = [Count("test", "wifi_mqtt", None, 0, 1, 3, 1), Count("test", "bluetooth", None, 1, 1, 2, 2)]
     >>> confusion_matrix(counts, classes=2, split="test").tolist()
     [[0, 3], [0, 2]]
     >>> confusion_matrix(counts, classes=2, split="test", scope="bluetooth").tolist()
     [[0, 0], [0, 2]]
+    >>> confusion_matrix(counts, classes=2, split="test", counted="distinct").tolist()
+    [[0, 1], [0, 2]]
     """
     matrix = np.zeros((classes, classes), dtype=np.int64)
     for count in counts:
         if count.split == split and scope in ("all", count.protocol):
-            matrix[count.label, count.prediction] += count.rows
+            matrix[count.label, count.prediction] += getattr(count, counted)
     return matrix

@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 
 from iomt_ids.contract.attacks import benign_labels, class_names
 from iomt_ids.contract.flows import feature_names
+from iomt_ids.contract.identity import vector_key
 from iomt_ids.evaluate.scores import OVERALL, Tally
 
 # What is compared: the columns of a feature set, in a precision.
@@ -43,7 +44,7 @@ def describe_duplicates(flows: DataFrame) -> list[dict[str, Any]]:
     found = []
     narrow = flows.select(
         "attack_id", "source_file", "split",
-        *[_vector(feature_names(first["release"], features), precision).alias(f"{features}_{precision}")
+        *[vector_key(feature_names(first["release"], features), precision).alias(f"{features}_{precision}")
           for features, precision in VARIANTS],
     ).persist()
     for features, precision in VARIANTS:
@@ -55,12 +56,6 @@ def describe_duplicates(flows: DataFrame) -> list[dict[str, Any]]:
         })
     narrow.unpersist()
     return found
-
-
-def _vector(columns: Sequence[str], precision: str) -> Column:
-    # Spark's hash takes -0.0 and 0.0 for the same number, as a model does.
-    values = [F.col(name).cast(precision) for name in columns]
-    return F.struct(F.xxhash64(*values).alias("one"), F.xxhash64(F.lit(1), *reversed(values)).alias("other"))
 
 
 def _count(flows: DataFrame, vector: Column) -> list[Row]:

@@ -39,8 +39,7 @@ def best_model(scores: Sequence[dict[str, Any]], *, task: str, features: str) ->
     """
     rivals = [
         entry for entry in scores
-        if (entry["task"], entry["features"], entry["split"], entry["scope"]) == (task, features, "validation", "all")
-        and entry["f1_macro"] is not None
+        if (entry["task"], entry["features"]) == (task, features) and _is_of(entry, "validation") and entry["f1_macro"] is not None
     ]
     return max(rivals, key=lambda entry: entry["f1_macro"])["model"] if rivals else None
 
@@ -48,9 +47,13 @@ def best_model(scores: Sequence[dict[str, Any]], *, task: str, features: str) ->
 def score_on_test(scores: Sequence[dict[str, Any]], model: str | None) -> float | None:
     """A model's macro-F1 on all test rows; None if it has none."""
     for entry in scores:
-        if (entry["model"], entry["split"], entry["scope"]) == (model, "test", "all"):
+        if entry["model"] == model and _is_of(entry, "test"):
             return entry["f1_macro"]
     return None
+
+
+def _is_of(entry: dict[str, Any], split: str) -> bool:
+    return (entry["split"], entry["scope"], entry["counted"]) == (split, "all", "rows")
 
 
 def decide(candidate: float | None, served: float | None, *, has_served: bool, tolerance: float) -> Decision:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,7 +15,7 @@ from iomt_ids.contract.attacks import benign_labels, class_names
 from iomt_ids.contract.flows import feature_names
 from iomt_ids.contract.problem import Problem
 from iomt_ids.contract.tables import SCORES
-from iomt_ids.evaluate.confusion import SCOPES, Count, confusion_matrix, count_predictions
+from iomt_ids.evaluate.confusion import COUNTED, SCOPES, Count, confusion_matrix, count_predictions
 from iomt_ids.evaluate.duplicates import describe_duplicates
 from iomt_ids.evaluate.insight import describe_attacks, describe_devices
 from iomt_ids.evaluate.leaks import describe_leaks
@@ -34,7 +35,8 @@ class Verdict:
     counts : list of Count
         What everything else was computed from.
     scores : list of dict
-        Entries of ``scores`` in `scores.json`: one a split, and one a protocol of the test split.
+        Entries of ``scores`` in `scores.json`: one a split, and one a protocol of the test split, each over rows as they
+        are and over distinct vectors.
     """
 
     model: str
@@ -54,21 +56,23 @@ def judge_model(
     Parameters
     ----------
     scored : DataFrame
-        Rows of `gold.features` with the model's `prediction`.
+        Rows of `gold.features` with the model's `prediction`, at least those that stand for themselves or for copies.
     resamples, seed : int
         Of the bootstrap.
     """
     label = F.col(problem.label_column).cast("int").alias("label")
-    counts = count_predictions(scored.select(label, "prediction", "split", "protocol", "device"))
+    copies = F.col(problem.copies_column).alias("copies")
+    counts = count_predictions(scored.select(label, "prediction", "split", "protocol", "device", copies))
     classes = class_names(problem.task)
     entries = []
-    for split, scope in [(split, "all") for split in JUDGED] + [("test", scope) for scope in SCOPES[1:]]:
-        matrix = confusion_matrix(counts, classes=len(classes), split=split, scope=scope)
+    places = [(split, "all") for split in JUDGED] + [("test", scope) for scope in SCOPES[1:]]
+    for (split, scope), counted in itertools.product(places, COUNTED):
+        matrix = confusion_matrix(counts, classes=len(classes), split=split, scope=scope, counted=counted)
         if matrix.sum():
             tally = Tally(matrix, benign_labels(problem.task))
             entries.append({
                 "model": model, "detector": detector, "task": problem.task, "features": problem.feature_set, "split": split,
-                "scope": scope, **score(tally, classes, resamples=resamples, seed=seed),
+                "scope": scope, "counted": counted, **score(tally, classes, resamples=resamples, seed=seed),
             })
     return Verdict(model, counts, entries)
 
@@ -149,7 +153,7 @@ def scores_table(spark: SparkSession, run: str, entries: Iterable[dict[str, Any]
     """Every number of the entries as a row of `contract.tables.SCORES`."""
     rows = []
     for entry in entries:
-        place = (run, entry["detector"], entry["task"], entry["features"], entry["split"], entry["scope"])
+        place = (run, entry["detector"], entry["task"], entry["features"], entry["split"], entry["scope"], entry["counted"])
         numbers = {name: value for name, value in entry.items() if value is None or isinstance(value, int | float)}
         rows += [(*place, None, metric, _double(value)) for metric, value in numbers.items()]
         for name, measures in entry["per_class"].items():

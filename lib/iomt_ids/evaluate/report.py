@@ -10,14 +10,14 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from iomt_ids.contract.attacks import ATTACKS, SPLITS, TASKS
-from iomt_ids.contract.flows import FEATURE_SETS, FLOW_COLUMNS, RELEASES, FlowColumn
+from iomt_ids.contract.flows import FEATURE_SETS, FLOW_COLUMNS, PAST_COLUMNS, RELEASES, VECTOR_SETS, FlowColumn
 from iomt_ids.evaluate.charts import heat_map, interval_chart, line_chart, movement_map
 from iomt_ids.evaluate.evidence import leak_section
 from iomt_ids.evaluate.insight import mistaken_for
 
 _SCOPES = {"all": "All traffic", "wifi_mqtt": "Wi-Fi and MQTT", "bluetooth": "Bluetooth"}
 _QUESTIONS = {"binary": "Is it an attack?", "category": "Which kind of attack?", "attack": "Which attack exactly?"}
-_SET_NAMES = {"leak_free": "leak-free", "all": "all features"}
+_SET_NAMES = {"leak_free": "leak-free", "all": "all features", "past": "with the past"}
 _METRICS = {
     "accuracy": "accuracy", "precision_macro": "precision", "recall_macro": "recall",
     "f1_macro": "F1", "f1_macro_low": "F1 from", "f1_macro_high": "F1 to",
@@ -25,7 +25,7 @@ _METRICS = {
     "f1_weighted": "weighted F1", "mcc": "MCC", "false_alarm_rate": "false-alarm rate",
 }
 _SECONDS = ("train_seconds", "score_seconds")
-_COLUMNS = {c.name: c for c in FLOW_COLUMNS}
+_COLUMNS = {c.name: c for c in (*FLOW_COLUMNS, *PAST_COLUMNS)}
 _TOP_FEATURES = 16
 _MAP_FEATURES = 22
 _Score = Mapping[str, Any]
@@ -49,7 +49,7 @@ def render_report(scores: Mapping[str, Any]) -> str:
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page.filters.update(num=_num, pct=_pct, count=_count, signed=_signed, measure=_measure, pretty=_pretty)
     text = resources.files("iomt_ids.evaluate").joinpath("report.html.j2").read_text(encoding="utf-8")
-    tested = [s for s in scores["scores"] if s["split"] == "test"]
+    tested = [s for s in scores["scores"] if (s["split"], s["counted"]) == ("test", "rows")]
     best = {task: _best(tested, task) for task in TASKS}
     insight, leaks = scores.get("insight") or {}, _leaks(scores["data"].get("release"))
     return page.from_string(text).render(
@@ -62,7 +62,7 @@ def render_report(scores: Mapping[str, Any]) -> str:
         hunt=leak_section(scores.get("leaks") or {}, [c.name for c in leaks]),
         devices=insight.get("devices") or [], alarm_columns=_alarm_columns(insight.get("devices") or []),
         rows=_rows(scores["data"].get("rows") or {}), duplicates=scores.get("duplicates") or [], facts=_facts(scores),
-        config=_flat(scores["run"].get("config") or {}),
+        config=_flat(scores["run"].get("config") or {}), both_ways=_both_ways(scores["scores"]),
         **_attacks(insight.get("attacks") or [], best["attack"]),
     )
 
@@ -85,7 +85,7 @@ def _headline(tested: Sequence[_Score], task: str, best: _Score | None) -> dict[
     for s in tested:
         if (s["task"], s["scope"]) == (task, "all") and s["f1_macro"] is not None:
             pairs.setdefault(s["detector"], {})[s["features"]] = s["f1_macro"]
-    worth = {name: both["all"] - both["leak_free"] for name, both in pairs.items() if len(both) == len(FEATURE_SETS)}
+    worth = {name: both["all"] - both["leak_free"] for name, both in pairs.items() if {*VECTOR_SETS} <= {*both}}
     name = best["detector"] if best and best["detector"] in worth else max(worth, key=lambda n: worth[n], default=None)
     return {"task": task, "question": _QUESTIONS[task], "best": best,
             "leak_detector": name, "leak_worth": worth[name] if name else None}
@@ -110,6 +110,16 @@ def _scope(tested: Sequence[_Score], scope: str) -> dict[str, Any]:
         "charts": [(t, interval_chart(f"macro-F1 of each detector, task {t}, {_SCOPES[scope]}",
                                       [_interval_row(d, t, found) for d in detectors])) for t in tasks],
     }
+
+
+def _both_ways(scores: Sequence[_Score]) -> list[tuple[_Score, _Score]]:
+    """Scores of all test rows as they are, and of the same model with each distinct vector counted once."""
+    places = {
+        (s["counted"], s["detector"], s["task"], s["features"]): s
+        for s in _in_order([s for s in scores if (s["split"], s["scope"]) == ("test", "all")])
+    }
+    pairs = [(s, places.get(("distinct", *key[1:]))) for key, s in places.items() if key[0] == "rows"]
+    return [(rows, distinct) for rows, distinct in pairs if distinct is not None]
 
 
 def _highest(scores: Sequence[_Score], task: str, features: str) -> float | None:

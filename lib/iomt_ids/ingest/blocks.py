@@ -134,7 +134,12 @@ def read_block(block: Block, limits: Limits, block_bytes: int) -> Iterator[tuple
 
 def pack_blocks(blocks: Sequence[Block], tasks: int) -> list[list[Block]]:
     """Spread blocks over at most `tasks` of about equal bytes, repeatably, those of one partition side by side."""
-    ordered = sorted(blocks, key=lambda b: (b.file.capture.split, b.file.capture.category, b.file.capture.path, b.start))
+
+    def place_of(block: Block) -> tuple[str, str, str, str, int]:
+        capture = block.file.capture
+        return capture.split, capture.category, block.file.release, capture.path, block.start
+
+    ordered = sorted(blocks, key=place_of)
     total = sum(b.size for b in ordered)
     packed: list[list[Block]] = []
     before = 0

@@ -31,6 +31,8 @@ from iomt_ids.ingest.unpack import Limits, UnpackError
 _STATISTICS = 32
 # What Delta keeps of a text's statistics; a longer one is left without.
 _LONGEST_TEXT = 32
+# A column with more distinct values in a row group than this holds is cheaper, and smaller, without a dictionary.
+_DICTIONARY_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -123,12 +125,15 @@ class _Task:
     def run(self, blocks: Iterable[Block]) -> Written:
         flows: list[DataFile] = []
         writer: _Writer | None = None
+        held: tuple[str, str, str] | None = None
         for block in blocks:
             capture = block.file.capture
-            partition = {"split": capture.split, "category": capture.category}
-            if writer is None or writer.partition != partition:
+            # Which columns a file can do without nulls depends on the release.
+            wanted = capture.split, capture.category, block.file.release
+            if writer is None or held != wanted:
                 flows += _closed(writer)
-                writer = _Writer(self.target.flows, BRONZE_FLOWS, partition, self.target.prefix)
+                partition = {"split": capture.split, "category": capture.category}
+                writer, held = _Writer(self.target.flows, BRONZE_FLOWS, partition, self.target.prefix), wanted
             for first_line, lines, data in read_block(block, self.limits, self.block_bytes):
                 parsed = parse_block(data, first_line, block.file.release, lines)
                 if parsed.lines.size:
@@ -174,7 +179,7 @@ class _Writer:
                 metadata_collector=self.footers,
                 # Line numbers count up: the differences take a fraction of the room.
                 use_dictionary=[n for n in rows.schema.names if n != "source_line"],
-                column_encoding={"source_line": "DELTA_BINARY_PACKED"},
+                column_encoding={"source_line": "DELTA_BINARY_PACKED"}, dictionary_pagesize_limit=_DICTIONARY_BYTES,
             )
         self.writer.write_table(rows, row_group_size=max(1, rows.num_rows))
         self.rows += rows.num_rows
@@ -219,7 +224,8 @@ def _flow_rows(file: CapturedFile, parsed: Parsed, schema: pa.Schema) -> pa.Tabl
         else:
             column = pa.nulls(rows, field.type)
         columns.append(column)
-        fields.append(pa.field(field.name, column.type, field.nullable))
+        # Without room for nulls that cannot be, Arrow writes a tenth faster; to a reader the table's schema decides.
+        fields.append(pa.field(field.name, column.type, field.nullable and field.name not in places))
     return pa.Table.from_arrays(columns, schema=pa.schema(fields))
 
 

@@ -30,7 +30,8 @@ def detectors() -> dict[str, Detector]:
 
 
 def assignments(
-    wanted: Mapping[str, Sequence[str]], feature_set: str, compare_all: Mapping[str, Sequence[str]], overrides: Iterable[str]
+    wanted: Mapping[str, Sequence[str]], feature_set: str, compared: Mapping[str, Mapping[str, Sequence[str]]],
+    overrides: Iterable[str],
 ) -> list[tuple[str, str, str]]:
     """Which detector learns which task from which features.
 
@@ -38,8 +39,8 @@ def assignments(
     ----------
     wanted : mapping of str to sequence of str
         Detector to tasks, learnt from ``feature_set``.
-    compare_all : mapping of str to sequence of str
-        Detector to tasks, learnt from every feature as well.
+    compared : mapping of str to mapping of str to sequence of str
+        Feature set to detector to tasks, learnt from that set as well.
     overrides : iterable of str
         Detectors whose parameters are overridden; only their names are checked here.
 
@@ -55,11 +56,10 @@ def assignments(
     """
     known = list(detectors())
     problems = []
-    for name in dict.fromkeys([*wanted, *compare_all, *overrides]):
+    for name in dict.fromkeys([*wanted, *(name for others in compared.values() for name in others), *overrides]):
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
             problems.append(f"unknown detector '{name}'; did you mean '{near}'?")
     raise_all(problems, ConfigError, "configuration")
-    named = [(detector, task, feature_set) for detector, tasks in wanted.items() for task in tasks]
-    named += [(detector, task, "all") for detector, tasks in compare_all.items() for task in tasks]
-    return list(dict.fromkeys(named))
+    learnt = [(feature_set, wanted), *compared.items()]
+    return list(dict.fromkeys((d, task, of) for of, chosen in learnt for d, tasks in chosen.items() for task in tasks))

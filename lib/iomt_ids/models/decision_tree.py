@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame
 from iomt_ids.contract.problem import Problem
 from iomt_ids.models.detector import Detector
 from iomt_ids.models.mllib import COLUMNS, FittedMllib, fit_mllib, load_mllib
+from iomt_ids.models.vectors import WEIGHT
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ def fit(
 ) -> FittedMllib:
     """Fit a tree; validation rows and launcher are not used."""
     estimator = DecisionTreeClassifier(
-        **COLUMNS, maxDepth=params.depth, maxBins=params.bins, minInstancesPerNode=params.rows_per_leaf, seed=seed
+        **COLUMNS, weightCol=WEIGHT, maxDepth=params.depth, maxBins=params.bins, minInstancesPerNode=params.rows_per_leaf, seed=seed
     )
     return fit_mllib(estimator, flows, problem, scaled=False, facts=_facts)
 

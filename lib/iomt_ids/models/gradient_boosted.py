@@ -25,7 +25,7 @@ from iomt_ids.models.histogram.layout import ASKED, read_asked, read_boosting, w
 from iomt_ids.models.histogram.score import BoostingScorer, add_verdicts
 from iomt_ids.models.histogram.share import fit_boosting
 from iomt_ids.models.mllib import COLUMNS
-from iomt_ids.models.vectors import CLASS, VECTOR, as_array, training_rows, with_vector, with_verdict
+from iomt_ids.models.vectors import CLASS, VECTOR, WEIGHT, as_array, training_rows, with_vector, with_verdict
 
 ENGINES = ("histogram", "mllib")
 
@@ -166,14 +166,16 @@ def load(spark: SparkSession, folder: Path, problem: Problem) -> FittedBoosting:
 
 def _fit_mllib(flows: DataFrame, problem: Problem, params: Params, seed: int) -> list[Any]:
     binary = GBTClassifier(
-        featuresCol=VECTOR, labelCol=CLASS, maxIter=params.rounds, maxDepth=params.depth, maxBins=params.bins,
+        featuresCol=VECTOR, labelCol=CLASS, weightCol=WEIGHT, maxIter=params.rounds, maxDepth=params.depth, maxBins=params.bins,
         stepSize=params.learning_rate, maxMemoryInMB=params.node_memory_mb, seed=seed,
     )
     rows = training_rows(flows, problem, scaled=False)
     try:
         if len(problem.labels) == 2:
             return [binary.fit(rows)]
-        each = OneVsRest(classifier=binary, featuresCol=VECTOR, labelCol=CLASS, parallelism=params.parallel_classes)
+        each = OneVsRest(
+            classifier=binary, featuresCol=VECTOR, labelCol=CLASS, weightCol=WEIGHT, parallelism=params.parallel_classes
+        )
         return list(each.fit(rows).models)
     finally:
         rows.unpersist()

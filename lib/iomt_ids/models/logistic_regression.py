@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame
 from iomt_ids.contract.problem import Problem
 from iomt_ids.models.detector import Detector
 from iomt_ids.models.mllib import COLUMNS, FittedMllib, fit_mllib, load_mllib
+from iomt_ids.models.vectors import WEIGHT
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ def fit(
 ) -> FittedMllib:
     """Fit by L-BFGS, which draws nothing; validation rows, seed and launcher are not used."""
     estimator = LogisticRegression(
-        **COLUMNS, family="multinomial", maxIter=params.iterations, regParam=params.l2, standardization=False
+        **COLUMNS, weightCol=WEIGHT, family="multinomial", maxIter=params.iterations, regParam=params.l2, standardization=False
     )
     return fit_mllib(estimator, flows, problem, scaled=True, facts=_facts)
 

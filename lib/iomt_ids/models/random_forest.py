@@ -17,6 +17,7 @@ from iomt_ids.models.histogram.layout import read_forest, read_shape, write_fore
 from iomt_ids.models.histogram.score import ForestScorer, add_verdicts
 from iomt_ids.models.histogram.share import fit_forest
 from iomt_ids.models.mllib import COLUMNS, fit_mllib
+from iomt_ids.models.vectors import WEIGHT
 
 _MLLIB = "mllib"  # the folder below a saved model's, in the layout of this name
 ENGINES = ("histogram", "mllib")
@@ -103,7 +104,7 @@ def load(spark: SparkSession, folder: Path, problem: Problem) -> FittedForest:
 
 def _estimator(params: Params, seed: int) -> RandomForestClassifier:
     return RandomForestClassifier(
-        **COLUMNS, numTrees=params.trees, maxDepth=params.depth, maxBins=params.bins, seed=seed,
+        **COLUMNS, weightCol=WEIGHT, numTrees=params.trees, maxDepth=params.depth, maxBins=params.bins, seed=seed,
         featureSubsetStrategy=params.features_per_node, minInstancesPerNode=params.rows_per_leaf,
         # Statistics of more nodes at a time: fewer passes over the rows.
         maxMemoryInMB=params.node_memory_mb,

@@ -12,6 +12,7 @@ from iomt_ids.contract.problem import Problem
 
 VECTOR = "_vector"
 CLASS = "_class"
+WEIGHT = "_weight"
 # Rows of one task of a fit. MLlib samples rows by task, so a forest depends on this number and on the
 # order of rows inside a task; with both fixed it depends on nothing else of the cluster.
 _ROWS_PER_TASK = 50_000
@@ -36,9 +37,11 @@ def dense_class(problem: Problem) -> Column:
 
 
 def training_rows(flows: DataFrame, problem: Problem, *, scaled: bool) -> DataFrame:
-    """Vectors and dense class indices, kept in memory for the many passes of a fit; unpersist after it."""
-    rows = with_vector(flows, problem, scaled=scaled).select(VECTOR, dense_class(problem).cast("double").alias(CLASS), "flow_id")
-    tasks = max(2, -(-flows.count() // _ROWS_PER_TASK))
+    """Distinct vectors, what each weighs and dense class indices, in memory for the many passes of a fit; unpersist after it."""
+    distinct = flows.filter(F.col(problem.copies_column) > 0)
+    label, weight = dense_class(problem).cast("double"), F.col(problem.copies_column).cast("double")
+    rows = with_vector(distinct, problem, scaled=scaled).select(VECTOR, label.alias(CLASS), weight.alias(WEIGHT), "flow_id")
+    tasks = max(2, -(-distinct.count() // _ROWS_PER_TASK))
     return rows.repartition(tasks, "flow_id").sortWithinPartitions("flow_id").persist(StorageLevel.MEMORY_AND_DISK)
 
 

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from iomt_ids.contract.errors import ContractError
 from iomt_ids.contract.flows import feature_names
 from iomt_ids.contract.problem import Problem, Scaling
-from iomt_ids.contract.tables import FEATURES, PREPARATION, SILVER
+from iomt_ids.contract.tables import FEATURES, PREPARATION
 from iomt_ids.contract.transform import step
 
 _ROWS_PER_FILE = 1_000_000
@@ -18,7 +18,7 @@ _ROWS_PER_FILE = 1_000_000
 _DIGITS = 12
 
 
-@step(takes=SILVER, gives=FEATURES)
+@step(takes=FEATURES, gives=FEATURES)
 def order_flows(flows: DataFrame, *, rows: int) -> DataFrame:
     """Put the same rows into the same files in the same order, however they came.
 
@@ -81,15 +81,18 @@ def state_problem(train: DataFrame, preparation: DataFrame, *, task: str, featur
     Raises
     ------
     ContractError
-        If there are no train rows.
+        If there are no train rows, or the set needs the past of rows that have none.
     """
-    first = train.select("release").first()
+    first = train.select("release", "past_windows").first()
     fitted = {row["feature"]: Scaling(row["feature"], row["center"], row["scale"]) for row in preparation.collect()}
     if first is None or not fitted:
         raise ContractError("the train split has no rows; are there files under .../csv/train?")
     features = feature_names(first["release"], feature_set)
+    past_windows = first["past_windows"] if feature_set == "past" else 0
+    if feature_set == "past" and not past_windows:
+        raise ContractError("gold.features holds no past; build it with features.set=past or train.compare_past")
     labels = sorted(row[0] for row in train.select(f"{task}_id").distinct().collect())
-    return Problem(task, features, feature_set, tuple(labels), tuple(fitted[name] for name in features))
+    return Problem(task, features, feature_set, tuple(labels), tuple(fitted[name] for name in features), past_windows)
 
 
 def _rounded(value: float) -> float:

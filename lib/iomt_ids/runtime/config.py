@@ -20,6 +20,7 @@ import yaml
 from iomt_ids.contract.attacks import TASKS
 from iomt_ids.contract.errors import ConfigError, raise_all
 from iomt_ids.contract.flows import FEATURE_SETS, RELEASES
+from iomt_ids.contract.problem import DUPLICATES
 
 DEMO = "demo"
 
@@ -77,15 +78,18 @@ class FeaturesConfig:
     """Which columns are features."""
 
     set: str
+    past_windows: int
     release: str
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Which detectors learn which tasks."""
+    """Which detectors learn which tasks, and from which of equal rows."""
 
+    duplicates: str
     detectors: dict[str, list[str]]
     compare_all_features: dict[str, list[str]]
+    compare_past: dict[str, list[str]]
 
 
 @dataclass(frozen=True)
@@ -314,9 +318,11 @@ def _impossible_values(config: Config) -> list[str]:
     checks = [
         (config.output.format in ("delta", "parquet"), f"output.format is {config.output.format!r}: delta or parquet"),
         (0 < config.split.validation_fraction < 0.5, "split.validation_fraction must lie between 0 and 0.5"),
+        (config.train.duplicates in DUPLICATES, f"train.duplicates is {config.train.duplicates!r}: {' or '.join(DUPLICATES)}"),
         (config.features.set in FEATURE_SETS, f"features.set is {config.features.set!r}: {' or '.join(FEATURE_SETS)}"),
         (config.features.release in (*RELEASES, "auto"),
          f"features.release is {config.features.release!r}: auto, {' or '.join(RELEASES)}"),
+        (config.features.past_windows >= 1, "features.past_windows must be at least 1"),
         (config.serve.task in TASKS, f"serve.task is {config.serve.task!r}: one of {', '.join(TASKS)}"),
         (config.ingest.block_bytes >= 4096, "ingest.block_bytes must be at least 4096"),
         (config.ingest.unpacked_bytes >= 1, "ingest.unpacked_bytes must be at least 1"),
@@ -326,7 +332,7 @@ def _impossible_values(config: Config) -> list[str]:
         (config.serve.tolerance >= 0, "serve.tolerance must not be negative"),
     ]
     problems = [sentence for holds, sentence in checks if not holds]
-    for section in ("detectors", "compare_all_features"):
+    for section in ("detectors", "compare_all_features", "compare_past"):
         for detector, tasks in getattr(config.train, section).items():
             problems += [
                 f"train.{section}.{detector} names task {task!r}: one of {', '.join(TASKS)}"

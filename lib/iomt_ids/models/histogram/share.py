@@ -24,15 +24,15 @@ from iomt_ids.models.histogram.boost import Boosting, BoostShape, boost
 from iomt_ids.models.histogram.forest import Binned, Forest, Shape, Tree, grow
 from iomt_ids.models.histogram.score import matrix
 from iomt_ids.models.histogram.sketch import Sketch
-from iomt_ids.models.vectors import CLASS, dense_class
+from iomt_ids.models.vectors import CLASS, WEIGHT, dense_class
 
 _ID = "flow_id"
 # Every executor holds all bins, and so does the driver while it sorts them.
 _MOST_BYTES = 800 << 20
-_BYTES_A_ROW = 9  # beside the bins: flow_id and class
+_BYTES_A_ROW = 17  # beside the bins: flow_id, class and weight
 _BYTES_A_SCORE = 8  # of each class, while boosting: score and probability
 _SKETCH = "flow_id binary, label binary, rows binary, counts binary, values binary, sizes binary"
-_BINS = "flow_id binary, label binary, bins binary"
+_BINS = "flow_id binary, label binary, weight binary, bins binary"
 
 
 def fit_forest(flows: DataFrame, problem: Problem, shape: Shape, seed: int) -> Forest:
@@ -87,9 +87,11 @@ def fit_boosting(
 
 
 def _rows(flows: DataFrame, problem: Problem) -> DataFrame:
-    """Rows of classes to be learnt: validation may hold others."""
+    """Distinct vectors of classes to be learnt, with what each weighs: validation may hold other classes."""
     values = [F.col(name).cast("double").alias(name) for name in problem.features]
-    return flows.select(_ID, dense_class(problem).alias(CLASS), *values).filter(F.col(CLASS) >= 0)
+    weight = F.col(problem.copies_column).cast("long").alias(WEIGHT)
+    known = flows.select(_ID, dense_class(problem).alias(CLASS), weight, *values)
+    return known.filter((F.col(CLASS) >= 0) & (F.col(WEIGHT) > 0))
 
 
 def _edges(sketch: Sketch, problem: Problem) -> list[np.ndarray]:
@@ -111,7 +113,7 @@ def _sketch_rows(rows: DataFrame, problem: Problem, limit: int) -> Sketch:
 
     def sketch(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         mine = Sketch.empty(len(features), classes, limit)
-        for ids, labels, values in _blocks(batches, features):
+        for ids, labels, _, values in _blocks(batches, features):
             mine = mine.merge(Sketch.of(ids, labels, values, classes, limit))
         if mine.counts.any():
             yield _one_row(_SKETCH, mine.as_bytes())
@@ -127,20 +129,20 @@ def _bin_rows(rows: DataFrame, problem: Problem, edges: Sequence[np.ndarray]) ->
     shared = rows.sparkSession.sparkContext.broadcast(list(edges))
 
     def to_bins(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for ids, labels, values in _blocks(batches, features):
-            yield _one_row(_BINS, [ids.tobytes(), labels.tobytes(), bin_rows(values, shared.value).tobytes()])
+        for *told, values in _blocks(batches, features):
+            yield _one_row(_BINS, [*[array.tobytes() for array in told], bin_rows(values, shared.value).tobytes()])
 
     table = rows.mapInArrow(to_bins, _BINS).toArrow()
-    ids, labels = (
+    ids, labels, weights = (
         np.concatenate([np.frombuffer(b.as_py(), kind) for b in table[name]] or [np.empty(0, kind)])
-        for name, kind in (("flow_id", np.int64), ("label", np.uint8))
+        for name, kind in (("flow_id", np.int64), ("label", np.uint8), ("weight", np.int64))
     )
     blocks = [np.frombuffer(b.as_py(), np.uint8).reshape(len(features), -1) for b in table["bins"]]
     order = np.argsort(ids, kind="stable")
     columns = np.empty((len(features), ids.size), np.uint8)
     for f, into in enumerate(columns):
         into[:] = np.concatenate([block[f] for block in blocks])[order]
-    return Binned(columns, labels[order], np.ones(ids.size, np.int64), edges, len(problem.labels))
+    return Binned(columns, labels[order], weights[order], edges, len(problem.labels))
 
 
 def _grow_as_tasks(rows: DataFrame, binned: Binned, shape: Shape, seed: int) -> list[Tree]:
@@ -182,13 +184,13 @@ def _cores_of_an_executor(context: SparkContext) -> int:
 
 def _blocks(
     batches: Iterator[pa.RecordBatch], features: Sequence[str], rows: int = 200_000
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Ids, classes and values of a partition in blocks large enough for numpy and small enough for memory."""
-    held: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """Ids, classes, weights and values of a partition in blocks large enough for numpy and small enough for memory."""
+    held: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
     for batch in batches:
-        ids, labels = (batch.column(n).to_numpy(zero_copy_only=False) for n in (_ID, CLASS))
-        held.append((ids, labels.astype(np.uint8), matrix(batch, features)))
-        if sum(len(ids) for ids, _, _ in held) >= rows:
+        ids, labels, weights = (batch.column(n).to_numpy(zero_copy_only=False) for n in (_ID, CLASS, WEIGHT))
+        held.append((ids, labels.astype(np.uint8), weights, matrix(batch, features)))
+        if sum(len(ids) for ids, *_ in held) >= rows:
             yield tuple(map(np.concatenate, zip(*held, strict=True)))  # type: ignore[misc]
             held = []
     if held:
