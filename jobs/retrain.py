@@ -8,7 +8,7 @@ import sys
 
 from pyspark.sql import SparkSession
 
-from iomt_ids.evaluate.compare import comparison_table
+from iomt_ids.evaluate.compare import comparison_table, operating_table
 from iomt_ids.evaluate.gate import best_model, decide, score_on_test
 from iomt_ids.runtime.config import Config
 from iomt_ids.runtime.job import Outcome, job_main
@@ -40,13 +40,16 @@ def run(spark: SparkSession, config: Config) -> Outcome:
         serve(config.home, into, chosen)
     return Outcome(
         rows=read.rows, outputs={**read.outputs, **into.outputs()}, run=into.id, facts={"gate": gate},
-        text=f"{comparison_table(content)}\n{chosen}: {decision.reason}\nreport: {into.folder / 'report.html'}",
+        text="\n".join([
+            comparison_table(content), operating_table(content), f"{chosen}: {decision.reason}",
+            f"report: {into.folder / 'report.html'}",
+        ]),
     )
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the job from the command line."""
-    return job_main("retrain", run, argv)
+    return job_main("retrain", run, argv, options=evaluate_detector.OPTIONS)
 
 
 if __name__ == "__main__":
