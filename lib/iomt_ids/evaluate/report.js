@@ -19,7 +19,6 @@
           for (let right = 0; right < cell.colSpan; right += 1) (taken[y + down] ??= [])[x + right] = true;
         }
         if (cell.colSpan === 1 && y + cell.rowSpan === rows.length) found.push([cell, x]);
-        x += cell.colSpan;
       }
     });
     return found;
