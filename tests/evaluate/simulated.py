@@ -76,7 +76,7 @@ def as_frame(spark: SparkSession, task: str, rows: dict[str, np.ndarray]) -> Dat
         T.StructField("split", T.StringType()), T.StructField("attack_id", T.IntegerType()),
         *([T.StructField(f"{task}_id", T.IntegerType())] if task != "attack" else []),
         T.StructField("prediction", T.IntegerType()), T.StructField("probability", T.ArrayType(T.DoubleType())),
-        T.StructField("copies", T.LongType()),
+        T.StructField("copies", T.IntegerType()),
     ])
     labels = [] if task == "attack" else [rows["label"].tolist()]
     columns = [[UNSEEN[s] for s in rows["split"]], rows["attack"].tolist(), *labels, rows["prediction"].tolist(),

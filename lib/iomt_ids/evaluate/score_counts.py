@@ -122,7 +122,7 @@ def count_scores(scored: DataFrame, problem: Problem, *, weight: str | None = No
     problem : Problem
         What the model was asked to learn.
     weight : str, optional
-        A column that says for how many equal rows each row stands; without it every row stands for itself.
+        A column of int that says for how many equal rows each row stands; without it every row stands for itself.
 
     Returns
     -------
@@ -135,11 +135,11 @@ def count_scores(scored: DataFrame, problem: Problem, *, weight: str | None = No
         If a column is missing or has another type; in the task, if a probability is missing or does not lie between 0 and
         1, or a row's do not sum to 1.
     """
-    needed = _NEEDED | {problem.label_column: T.IntegerType()} | ({weight: T.LongType()} if weight else {})
+    needed = _NEEDED | {problem.label_column: T.IntegerType()} | ({weight: T.IntegerType()} if weight else {})
     require_schema(scored, T.StructType([T.StructField(n, kind) for n, kind in needed.items()]), "into count_scores")
     rows = scored.filter(F.col("split").isin(*UNSEEN)).select(
         _place_of("split"), F.col("attack_id").alias("attack"), F.col(problem.label_column).alias("label"), "prediction",
-        "probability", (F.col(weight) if weight else F.lit(1).cast("long")).alias("weight"),
+        "probability", (F.col(weight) if weight else F.lit(1)).cast("long").alias("weight"),
     )
     counts = ScoreCounts.empty(problem.task)
     for row in rows.mapInArrow(_counting(problem.task), "counts binary").toArrow().column("counts"):
