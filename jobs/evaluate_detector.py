@@ -12,9 +12,11 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from iomt_ids.contract.tables import GOLD_FEATURES, GOLD_SCORES
-from iomt_ids.evaluate.compare import comparison_table
+from iomt_ids.evaluate.compare import comparison_table, operating_table
 from iomt_ids.evaluate.judge import Verdict, describe_verdicts, judge_model, scores_table
+from iomt_ids.evaluate.operating import describe_operating
 from iomt_ids.evaluate.report import render_report
+from iomt_ids.evaluate.score_counts import count_scores
 from iomt_ids.models import detectors
 from iomt_ids.prepare.features import require_complete
 from iomt_ids.prepare.past import with_past
@@ -27,9 +29,11 @@ from iomt_ids.runtime.tables import Warehouse
 from iomt_ids.runtime.versions import versions
 from jobs import build_features, ingest_flows, refine_flows
 
+OPTIONS = {"--false-alarms-per-million": "evaluate.false_alarms_per_million"}
 
-def verdict_on(spark: SparkSession, config: Config, model: SavedModel) -> Verdict:
-    """A model's scores on the rows that no model has learnt from; of equal rows one is scored and counted for all."""
+
+def verdict_on(spark: SparkSession, config: Config, model: SavedModel) -> tuple[Verdict, dict[str, Any]]:
+    """A model's scores and operating points on the rows that no model has learnt from; of equal rows one counts for all."""
     log().info("scoring %s", model.name)
     start = time.monotonic()
     flows = with_past(Warehouse.of(config).read(spark, GOLD_FEATURES), model.problem)
@@ -37,20 +41,30 @@ def verdict_on(spark: SparkSession, config: Config, model: SavedModel) -> Verdic
     # build_features has looked at every row; one tells whether they are of the model's release.
     require_complete(unseen.limit(1), model.problem.features)
     scored = detectors()[model.detector].load(spark, model.folder, model.problem).transform(unseen)
-    seed = derive_seed(config.seed, "bootstrap")
-    verdict = judge_model(model.name, model.detector, model.problem, scored, resamples=config.evaluate.bootstrap, seed=seed)
-    return verdict.with_facts(train_seconds=model.facts["train_seconds"], score_seconds=seconds_since(start))
+    told = scored.drop(*model.problem.features, "past").persist()
+    try:
+        seed = derive_seed(config.seed, "bootstrap")
+        verdict = judge_model(model.name, model.detector, model.problem, told, resamples=config.evaluate.bootstrap, seed=seed)
+        seconds = seconds_since(start)
+        operating = describe_operating(
+            model.name, model.detector, model.problem, count_scores(told, model.problem, weight=model.problem.copies_column),
+            false_alarms_per_million=config.evaluate.false_alarms_per_million, costs=config.evaluate.costs,
+        )
+    finally:
+        told.unpersist()
+    return verdict.with_facts(train_seconds=model.facts["train_seconds"], score_seconds=seconds), operating
 
 
 def judge(spark: SparkSession, config: Config, models: list[SavedModel], into: Run) -> dict[str, Any]:
     """Score models and write what there is to say of them; returns the content of `scores.json`."""
     warehouse = Warehouse.of(config)
     flows = warehouse.read(spark, GOLD_FEATURES)
-    verdicts = [verdict_on(spark, config, model) for model in models]
+    judged = [verdict_on(spark, config, model) for model in models]
     log().info("describing attacks and devices, looking for leaks")
     content = {
         "run": describe_run(into, config, versions(spark)),
-        **describe_verdicts(verdicts, flows, config.data, warehouse.versions()),
+        **describe_verdicts([verdict for verdict, _ in judged], flows, config.data, warehouse.versions()),
+        "operating": [operating for _, operating in judged],
         "models": {model.name: model.facts for model in models},
     }
     into.write("scores.json", content)
@@ -70,12 +84,13 @@ def run(spark: SparkSession, config: Config) -> Outcome:
     content = judge(spark, config, trained.models(), into)
     into.finish({"judged": trained.id, **content["run"]})
     rows = {split: sum(classes.values()) for split, classes in content["data"]["rows"].items()}
-    return Outcome(rows, into.outputs(), into.id, f"{comparison_table(content)}\nreport: {into.folder / 'report.html'}")
+    text = f"{comparison_table(content)}\n{operating_table(content)}\nreport: {into.folder / 'report.html'}"
+    return Outcome(rows, into.outputs(), into.id, text)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the job from the command line."""
-    return job_main("evaluate_detector", run, argv)
+    return job_main("evaluate_detector", run, argv, options=OPTIONS)
 
 
 if __name__ == "__main__":

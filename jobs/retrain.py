@@ -8,7 +8,7 @@ import sys
 
 from pyspark.sql import SparkSession
 
-from iomt_ids.evaluate.compare import comparison_table
+from iomt_ids.evaluate.compare import comparison_table, operating_table
 from iomt_ids.evaluate.gate import best_model, decide, score_on_test
 from iomt_ids.runtime.config import Config
 from iomt_ids.runtime.job import Outcome, job_main
@@ -29,7 +29,7 @@ def run(spark: SparkSession, config: Config) -> Outcome:
     train_detector.train(spark, config, into)
     content = evaluate_detector.judge(spark, config, into.models(), into)
     chosen = best_model(content["scores"], task=config.serve.task, features=config.features.set)
-    rival = evaluate_detector.verdict_on(spark, config, served).scores if served else []
+    rival = evaluate_detector.verdict_on(spark, config, served)[0].scores if served else []
     decision = decide(
         score_on_test(content["scores"], chosen), score_on_test(rival, served.name if served else None),
         has_served=served is not None, tolerance=config.serve.tolerance,
@@ -41,13 +41,16 @@ def run(spark: SparkSession, config: Config) -> Outcome:
         serve(config.home, into, chosen)
     return Outcome(
         rows=read.rows, outputs={**read.outputs, **into.outputs()}, run=into.id, facts={"gate": gate},
-        text=f"{comparison_table(content)}\n{chosen}: {decision.reason}\nreport: {into.folder / 'report.html'}",
+        text="\n".join([
+            comparison_table(content), operating_table(content), f"{chosen}: {decision.reason}",
+            f"report: {into.folder / 'report.html'}",
+        ]),
     )
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the job from the command line."""
-    return job_main("retrain", run, argv)
+    return job_main("retrain", run, argv, options=evaluate_detector.OPTIONS)
 
 
 if __name__ == "__main__":

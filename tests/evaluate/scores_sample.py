@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import random
 from typing import Any
 
 from iomt_ids.contract.attacks import ATTACKS, TASKS, benign_labels, class_names
 from iomt_ids.contract.flows import feature_names
+from tests.evaluate.simulated import counted, described, simulated
 
 DETECTORS = ("random_forest", "gradient_boosted", "dense_net", "decision_tree", "logistic_regression")
 _SKILL = {
@@ -68,6 +71,7 @@ def sample_scores(
             | {"profile": {"Benign": 1200, "Bluetooth-Benign": 138}},
         },
         "scores": scores,
+        "operating": [_operating(*name.split("-")) for name in models],
         "models": models,
         "insight": {
             "attacks": [_attack(a, dice) for a in ATTACKS if a.category != "Benign"],
@@ -103,6 +107,18 @@ def sample_scores(
             for features, precision, columns in (("leak_free", "double", 42), ("all", "double", 45), ("all", "float", 45))
         ],
     }
+
+
+def _operating(detector: str, task: str, features: str) -> dict[str, Any]:
+    """Of a simulated detector; those of a task and feature set are the same for all detectors."""
+    entry = copy.deepcopy(_simulated_entry(task, features))
+    return entry | {"model": f"{detector}-{task}-{features}", "detector": detector}
+
+
+@functools.cache
+def _simulated_entry(task: str, features: str) -> dict[str, Any]:
+    rows = simulated(task, 3000, seed=len(task), sharpness=2.0 if features == "all" else 0.7)
+    return described(task, counted(task, rows), budget=10_000, features=features)
 
 
 def _judged(feature: str, verdict: str, **seen: Any) -> dict[str, Any]:

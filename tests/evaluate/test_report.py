@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import copy
+import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,10 +57,20 @@ def test_the_page_opens_without_a_complaint_or_a_request(browser: Browser, page:
     assert browser.ask("document.title") == "Detectors on demo (synthetic demo data), run 20261124-021500-5c1e"
 
 
-def test_the_page_names_no_address_and_holds_no_script(page: Path) -> None:
+def test_the_page_names_no_address_and_allows_its_own_script_only(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    assert not re.search(r"(?i)https?:|//[a-z]|<script|@import|url\(", text)
-    assert "default-src 'none'" in text
+    script = re.findall(r"(?s)<script>(.*?)</script>", text)
+    assert len(script) == len(re.findall(r"(?i)<script", text)) == 1
+    digest = base64.b64encode(hashlib.sha256(script[0].encode()).digest()).decode()
+    assert f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'" in text
+    assert not re.search(r"(?i)https?:|//[a-z]|@import|url\(", text.replace(digest, ""))
+
+
+def test_no_other_script_runs(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    browser.ask("""(() => { const added = document.createElement('script'); added.textContent = 'window.owned = 1';
+        document.body.append(added); document.body.setAttribute('onclick', 'window.owned = 2'); document.body.click() })()""")
+    assert browser.ask("window.owned === undefined")
 
 
 def test_every_section_and_table_is_there(browser: Browser, page: Path) -> None:
@@ -66,6 +78,7 @@ def test_every_section_and_table_is_there(browser: Browser, page: Path) -> None:
     assert browser.ask("[...document.querySelectorAll('main section')].map(s => s.id)") == [
         "comparison",
         "models",
+        "operating",
         "learning",
         "importance",
         "leaks",
@@ -93,6 +106,11 @@ def test_every_section_and_table_is_there(browser: Browser, page: Path) -> None:
         "duplicates-leak_free-double",
         "duplicates-all-double",
         "duplicates-all-float",
+        "operating",
+        "costs",
+        "point-dense_net-attack-leak_free",
+        "found-random_forest-binary-all",
+        "areas-decision_tree-category-leak_free",
     }
     assert wanted <= tables
     assert browser.ask("document.querySelectorAll('#models svg.heat').length") == 18
@@ -303,6 +321,10 @@ def test_a_hostile_name_stays_text_everywhere(browser: Browser, tmp_path: Path, 
         attack["features"][0]["feature"] = HOSTILE
     for score in hostile["scores"]:
         score["detector"] = HOSTILE
+    for entry in hostile["operating"]:
+        entry |= {"detector": HOSTILE, "model": HOSTILE, "notes": [HOSTILE], "classes": {HOSTILE: entry["classes"]["Benign"]}}
+        entry["sweep"]["recall_by_attack"] = {HOSTILE: entry["sweep"]["recall"]}
+        entry["recall_by_attack"] = {HOSTILE: entry["recall"]}
     for feature in hostile["leaks"]["features"]:
         feature |= {"feature": HOSTILE, "sentence": HOSTILE}
     hostile["leaks"]["files"][0]["class"] = HOSTILE
@@ -310,7 +332,8 @@ def test_a_hostile_name_stays_text_everywhere(browser: Browser, tmp_path: Path, 
     browser.complaints.clear()
     browser.open(written(hostile, tmp_path))
     assert browser.complaints == []
-    assert browser.ask("document.querySelectorAll('script, img').length") == 0
+    assert browser.ask("[...document.querySelectorAll('script, img')].map(e => e.localName)") == ["script"]
+    assert browser.ask("document.querySelector('#operating [data-points] caption').textContent").endswith(HOSTILE)
     assert browser.ask("document.querySelector('h1').textContent") == f"Detectors on {HOSTILE}"
     assert HOSTILE in browser.ask("document.querySelector('table[data-table=devices-attack] tbody th').textContent")
 
@@ -325,12 +348,14 @@ def test_thirty_models_stay_under_ten_megabytes(browser: Browser, tmp_path: Path
     assert browser.ask("document.querySelectorAll('#models svg.heat').length") == 30
 
 
-@pytest.mark.parametrize("key", ["models", "insight", "leaks"])
+@pytest.mark.parametrize("key", ["models", "insight", "leaks", "operating"])
 def test_a_report_without_a_part_says_why(
     browser: Browser, tmp_path: Path, scores: dict[str, Any], key: str
 ) -> None:
     browser.open(written({**scores, key: {}}, tmp_path))
-    sections = {"models": ("learning", "importance"), "insight": ("attacks", "devices"), "leaks": ("leaks",)}
+    sections = {
+        "models": ("learning", "importance"), "insight": ("attacks", "devices"), "leaks": ("leaks",), "operating": ("operating",),
+    }
     for section in sections[key]:
         assert len(browser.ask(f"document.querySelector('#{section} .empty').textContent")) > 40
 

@@ -90,12 +90,22 @@ def test_every_result_says_that_its_data_is_synthetic(chain):
 def test_judging_the_same_models_twice_gives_the_same_scores(chain, submit, profile):
     home, told = chain
     settings = (*SMALL, f"output.folder={home.parent}", f"evaluate.run={told['train_detector']['run']}")
-    again = submit("evaluate_detector", *settings, profile=profile)
+    again = submit("evaluate_detector", *settings, "--false-alarms-per-million=200000", profile=profile)
     first, second = (
         [{**entry, "score_seconds": None} for entry in json.loads(Path(job["outputs"]["scores"]).read_text())["scores"]]
         for job in (told["evaluate_detector"], again.told)
     )
     assert first == second
+    before, after = (
+        json.loads(Path(job["outputs"]["scores"]).read_text())["operating"] for job in (told["evaluate_detector"], again.told)
+    )
+    assert [e["model"] for e in after] == ["decision_tree-attack-leak_free", "decision_tree-binary-leak_free"]
+    for old, new in zip(before, after, strict=True):
+        assert (old["false_alarms_per_million"], new["false_alarms_per_million"]) == (1000, 200000)
+        assert {k: old[k] for k in ("calibration", "classes")} == {k: new[k] for k in ("calibration", "classes")}
+        assert old["false_alarms"]["validation"]["rate"] <= 0.001 and new["false_alarms"]["validation"]["rate"] <= 0.2
+        assert old["threshold"] is None or old["threshold"] > new["threshold"]
+    assert "at the threshold for 200,000 false alarms in a million" in again.stdout
 
 
 def test_the_retrained_model_is_served_and_scores_new_flows(chain, spark):

@@ -65,6 +65,8 @@ def test_a_typo_names_the_nearest_key(place: Path) -> None:
     ("dat.raw=x", "'dat'; did you mean 'data'?"),
     ("output.formt=delta", "'output.formt'; did you mean 'output.format'?"),
     ("evaluate.bootstraps=100", "'evaluate.bootstraps'; did you mean 'evaluate.bootstrap'?"),
+    ("evaluate.false_alarms_per_milion=9", "'evaluate.false_alarms_per_milion'; did you mean 'evaluate.false_alarms_per_million'?"),
+    ("evaluate.costs.mised={}", "'evaluate.costs.mised'; did you mean 'evaluate.costs.missed'?"),
     ("serve.tolerence=0", "'serve.tolerence'; did you mean 'serve.tolerance'?"),
 ])
 def test_a_typo_in_an_assignment_names_the_nearest_key(place: Path, assignment: str, said: str) -> None:
@@ -92,7 +94,9 @@ def test_every_impossible_value_is_said_at_once(place: Path) -> None:
     wrong = {
         "output.format": "orc", "split.validation_fraction": 0.5, "features.set": "some", "features.release": "v3",
         "serve.task": "attacks", "ingest.block_bytes": 1, "data.demo_rows": 1,
-        "evaluate.bootstrap": 1, "serve.tolerance": -0.1, "train.compare_all_features": "{random_forest: [atack]}",
+        "evaluate.bootstrap": 1, "evaluate.false_alarms_per_million": 0, "evaluate.costs.mistaken": -1.0,
+        "evaluate.costs.missed": "{DoS: 1, Flood: 2}", "serve.tolerance": -0.1,
+        "train.compare_all_features": "{random_forest: [atack]}",
     }
     message = _refusal(place, *[f"{key}={value}" for key, value in wrong.items()])
     assert f"{len(wrong)} problems" in message

@@ -57,7 +57,7 @@ def interval_chart(label: str, rows: Sequence[Mapping[str, Any]]) -> Markup:
         for key, shift in (("all", 4 if both else 0), ("leak_free", -4 if both else 0)):
             if row[key]:
                 parts.append(_interval(row[key], start, left, right, y + shift, key))
-    return _svg(width, bottom + 22, label, "".join(parts), "chart")
+    return framed(width, bottom + 22, label, "".join(parts), "chart")
 
 
 def _interval(values: Sequence[float | None], start: float, left: float, right: float, y: float, key: str) -> str:
@@ -105,7 +105,7 @@ def heat_map(label: str, confusion: Sequence[Sequence[int]], classes: Sequence[s
     parts += _column_names(names, left, top)
     parts.append(f'<rect class="frame" x="{left:.1f}" y="{top:.1f}" width="{side}" height="{side}"/>')
     # The last slanted name leans out to the right of the matrix.
-    return _svg(left + side + (left - 14) * 0.62, top + side + 6, label, "".join(parts), "heat")
+    return framed(left + side + (left - 14) * 0.62, top + side + 6, label, "".join(parts), "heat")
 
 
 def _cell(where: tuple[float, float], count: int, total: int, true: str, predicted: str) -> str:
@@ -172,7 +172,7 @@ def line_chart(label: str, series: Mapping[str, Sequence[tuple[float, float]]]) 
             f'<polyline class="line s{i}" points="{path}"/>{mark}'
             f'<text class="name s{i}" x="{right + 7}" y="{ends[name] + 4:.1f}">{_clip(name, 16)}</text>'
         )
-    return _svg(width, height, label, "".join(parts), "chart")
+    return framed(width, height, label, "".join(parts), "chart")
 
 
 def _ticks(low: float, high: float) -> list[float]:
@@ -221,7 +221,7 @@ def movement_map(label: str, rows: Sequence[tuple[str, Mapping[str, float]]], co
                     f'width="{_CELL - 2}" height="{height - 2}"/></g>'
                 )
     parts += _column_names(columns, left, top)
-    return _svg(left + _CELL * len(columns) + slant * 0.62, top + height * len(rows) + 4, label, "".join(parts), "heat")
+    return framed(left + _CELL * len(columns) + slant * 0.62, top + height * len(rows) + 4, label, "".join(parts), "heat")
 
 
 def _way(value: float) -> tuple[str, str]:
@@ -246,7 +246,8 @@ def _width(names: Iterable[object]) -> float:
     return _CHAR * max((len(_cut(name, _LONG)) for name in names), default=0)
 
 
-def _svg(width: float, height: float, label: str, body: str, kind: str) -> Markup:
+def framed(width: float, height: float, label: str, body: str, kind: str) -> Markup:
+    """The picture of a body whose names went through escape, at its size in px."""
     # Drawn at its natural size, so that text in it is as large as the text around it.
     return Markup(  # noqa: S704 - every name in the body went through escape
         f'<svg class="{kind}" role="img" aria-label="{escape(label)}" width="{width:.0f}" height="{height:.0f}" '

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from iomt_ids.contract.attacks import ATTACKS, SPLITS, TASKS
@@ -14,6 +16,7 @@ from iomt_ids.contract.flows import FEATURE_SETS, FLOW_COLUMNS, PAST_COLUMNS, RE
 from iomt_ids.evaluate.charts import heat_map, interval_chart, line_chart, movement_map
 from iomt_ids.evaluate.evidence import leak_section
 from iomt_ids.evaluate.insight import mistaken_for
+from iomt_ids.evaluate.operating_section import operating_section, per_million, percent, score_text
 
 _SCOPES = {"all": "All traffic", "wifi_mqtt": "Wi-Fi and MQTT", "bluetooth": "Bluetooth"}
 _QUESTIONS = {"binary": "Is it an attack?", "category": "Which kind of attack?", "attack": "Which attack exactly?"}
@@ -37,22 +40,26 @@ def render_report(scores: Mapping[str, Any]) -> str:
     Parameters
     ----------
     scores : mapping
-        The content of ``scores.json``. ``models``, ``insight``, ``leaks`` and ``duplicates`` may be empty: their sections
-        then say why there is nothing to see.
+        The content of ``scores.json``. ``operating``, ``models``, ``insight``, ``leaks`` and ``duplicates`` may be empty:
+        their sections then say why there is nothing to see.
 
     Returns
     -------
     str
-        An HTML page that loads nothing: styles and charts are inside, there is no script, and its content
-        security policy forbids both. Every name in it is escaped.
+        An HTML page that loads nothing: styles and charts are inside, and one script that sorts tables and moves
+        thresholds; the content security policy names its hash and forbids all others. Every name in it is escaped.
     """
-    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page.filters.update(num=_num, pct=_pct, count=_count, signed=_signed, measure=_measure, pretty=_pretty)
-    text = resources.files("iomt_ids.evaluate").joinpath("report.html.j2").read_text(encoding="utf-8")
+    page = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=FunctionLoader(_read)
+    )
+    page.filters.update(num=_num, pct=_pct, count=_count, signed=_signed, measure=_measure, pretty=_pretty, score=score_text)
+    script = _read("report.js")
     tested = [s for s in scores["scores"] if (s["split"], s["counted"]) == ("test", "rows")]
     best = {task: _best(tested, task) for task in TASKS}
     insight, leaks = scores.get("insight") or {}, _leaks(scores["data"].get("release"))
-    return page.from_string(text).render(
+    return page.get_template("report.html.j2").render(
+        script=Markup(script), script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),  # noqa: S704
+        operating=operating_section(scores.get("operating") or [], _model_name), percent=percent, per_million=per_million,
         run=scores["run"], data=scores["data"], columns=_COLUMNS, leaks=leaks,
         set_names=_SET_NAMES, task_questions=_QUESTIONS, scope_names=_SCOPES,
         headlines=[_headline(tested, task, best[task]) for task in TASKS if any(s["task"] == task for s in tested)],
@@ -65,6 +72,10 @@ def render_report(scores: Mapping[str, Any]) -> str:
         config=_flat(scores["run"].get("config") or {}), both_ways=_both_ways(scores["scores"]),
         **_attacks(insight.get("attacks") or [], best["attack"]),
     )
+
+
+def _read(name: str) -> str:
+    return resources.files("iomt_ids.evaluate").joinpath(name).read_text(encoding="utf-8")
 
 
 def _leaks(release: str | None) -> list[FlowColumn]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from iomt_ids.contract.attacks import TASKS
+from iomt_ids.contract.attacks import CATEGORIES, TASKS
 from iomt_ids.contract.errors import ConfigError, raise_all
 from iomt_ids.contract.flows import FEATURE_SETS, RELEASES
 from iomt_ids.contract.problem import DUPLICATES
@@ -93,11 +93,22 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class CostsConfig:
+    """What errors cost, in units of one false alarm."""
+
+    false_alarm: float
+    mistaken: float
+    missed: dict[str, float]
+
+
+@dataclass(frozen=True)
 class EvaluateConfig:
-    """Which run is judged, and how its uncertainty is estimated."""
+    """Which run is judged, how its uncertainty is estimated, and what its operating points are picked for."""
 
     run: str
     bootstrap: int
+    false_alarms_per_million: int
+    costs: CostsConfig
 
 
 @dataclass(frozen=True)
@@ -315,6 +326,7 @@ def _convert(value: Any, hint: Any, key: str, problems: list[str]) -> Any:
 
 
 def _impossible_values(config: Config) -> list[str]:
+    costs = config.evaluate.costs
     checks = [
         (config.output.format in ("delta", "parquet"), f"output.format is {config.output.format!r}: delta or parquet"),
         (0 < config.split.validation_fraction < 0.5, "split.validation_fraction must lie between 0 and 0.5"),
@@ -329,6 +341,12 @@ def _impossible_values(config: Config) -> list[str]:
         (0 <= config.ingest.max_rejected_fraction <= 1, "ingest.max_rejected_fraction must lie between 0 and 1"),
         (config.data.demo_rows >= 10_000, "data.demo_rows must be at least 10000"),
         (config.evaluate.bootstrap >= 100, "evaluate.bootstrap must be at least 100"),
+        (0 < config.evaluate.false_alarms_per_million < 1_000_000,
+         "evaluate.false_alarms_per_million must lie between 1 and 999999"),
+        (costs.false_alarm >= 0, "evaluate.costs.false_alarm must not be negative"),
+        (costs.mistaken >= 0, "evaluate.costs.mistaken must not be negative"),
+        (all(cost >= 0 for cost in costs.missed.values()), "evaluate.costs.missed must not be negative"),
+        (set(costs.missed) == set(CATEGORIES[1:]), f"evaluate.costs.missed wants each of {', '.join(CATEGORIES[1:])}"),
         (config.serve.tolerance >= 0, "serve.tolerance must not be negative"),
     ]
     problems = [sentence for holds, sentence in checks if not holds]
