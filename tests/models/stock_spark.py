@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -25,28 +26,29 @@ from pyspark.ml.classification import KIND
 from pyspark.ml.linalg import Vectors
 from pyspark.sql import SparkSession
 spark = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate()
-model = KIND.load("file://" + sys.argv[1])
-rows = np.load(sys.argv[2])
-flows = spark.createDataFrame([(i, Vectors.dense(row)) for i, row in enumerate(rows.tolist())], ["id", "features"])
+rows = np.load("rows.npy")
+flows = spark.createDataFrame([(i, Vectors.dense(row)) for i, row in enumerate(rows.tolist())], ["id", "features"]).cache()
 names = ["rawPrediction", "probability", "prediction"]
-scored = model.transform(flows).orderBy("id").select(*names).collect()
-raw, probability = (np.array([r[name].toArray() for r in scored]) for name in names[:2])
-np.savez(sys.argv[3], rawPrediction=raw, probability=probability, prediction=[r.prediction for r in scored])
-model.write().save("file://" + sys.argv[1] + "-again")
+for folder in sys.argv[1:]:
+    model = KIND.load("file://" + folder)
+    scored = model.transform(flows).orderBy("id").select(*names).collect()
+    raw, probability = (np.array([r[name].toArray() for r in scored]) for name in names[:2])
+    np.savez(folder + "-said.npz", rawPrediction=raw, probability=probability, prediction=[r.prediction for r in scored])
+    open(folder + "-facts.json", "w").write(json.dumps(FACTS))
+    model.write().save("file://" + folder + "-again")
 """
 
 
-def stock_spark(kind, model, rows, folder, then=""):
-    """What ``kind.load(model)`` says about rows, by column, and the facts that ``then`` writes; saved again beside the model."""
-    given, said, facts = (folder / f"{model.name}-{name}" for name in ("rows.npy", "said.npz", "facts.json"))
-    np.save(given, rows)
-    facts.write_text("{}")
+def stock_spark(kind, models, rows, folder, facts):
+    """What each ``kind.load(model)`` says about rows, by column, and its facts; each is saved again beside itself."""
+    np.save(folder / "rows.npy", rows)
     script = folder / "stock.py"
-    script.write_text(_HIDE + _ANSWER.replace("KIND", kind.__name__) + then)
+    script.write_text(_HIDE + _ANSWER.replace("KIND", kind.__name__).replace("FACTS", facts))
     quiet = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYSPARK_SUBMIT_ARGS")}
-    done = subprocess.run(
-        [sys.executable, script, model, given, said, facts], cwd=folder, env=quiet, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, script, *models], cwd=folder, env=quiet, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    with np.load(said) as answers:
-        return dict(answers), json.loads(facts.read_text())
+    found = []
+    for model in models:
+        with np.load(f"{model}-said.npz") as answers:
+            found.append((dict(answers), json.loads(Path(f"{model}-facts.json").read_text())))
+    return found

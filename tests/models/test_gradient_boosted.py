@@ -49,28 +49,27 @@ def as_bytes(boosting):
     return trees, [weights.tobytes() for weights in boosting.weights]
 
 
-@pytest.mark.parametrize("classes", [2, 3])
-def test_stock_spark_without_our_package_says_the_same(classes, tmp_path):
-    rows, boosting = boosted(classes)
-    folder = written(boosting, tmp_path / "model")
-    ours, likeliest = BoostingScorer(boosting).probabilities(rows)
+def test_stock_spark_without_our_package_says_the_same(tmp_path):
+    two, three = boosted(2)[1], boosted(3)[1]
+    rows = boosted(3)[0]
+    one, each = written(two, tmp_path / "two"), written(three, tmp_path / "three")
+    folders = [one / "0", *(each / str(i) for i in range(3))]
     halves = []
-    for index in range(1 if classes == 2 else classes):
-        theirs, told = stock_spark(GBTClassificationModel, folder / str(index), rows, tmp_path, then=FACTS)
-        halves.append(theirs["rawPrediction"][:, 1])
-        assert told["trees"] == 5
-        assert told["nodes"] == sum(tree.feature.size for tree in boosting.trees[index])
-        alone = dataclasses.replace(boosting, trees=(boosting.trees[index],), weights=(boosting.weights[index],))
-        np.testing.assert_allclose(told["importances"], alone.importances(), rtol=1e-12)
+    for index, (theirs, told) in enumerate(stock_spark(GBTClassificationModel, folders, rows, tmp_path, FACTS)):
+        boosting, place = (two, 0) if index == 0 else (three, index - 1)
         # Of one model, whatever the others say: its own probability and label.
+        alone = dataclasses.replace(boosting, trees=(boosting.trees[place],), weights=(boosting.weights[place],))
         own, guess = BoostingScorer(alone).probabilities(rows)
         assert np.abs(theirs["probability"] - own).max() <= 1e-12
         assert np.array_equal(theirs["prediction"], guess)
-        assert as_bytes(read_boosting([folder / f"{index}-again"])) == as_bytes(alone)
-    if classes > 2:
-        odds = np.exp(2 * np.array(halves))
-        assert np.abs((odds / odds.sum(axis=0)).T - ours).max() <= 1e-12
-        assert np.array_equal(np.argmax(halves, axis=0), likeliest)
+        assert (told["trees"], told["nodes"]) == (5, sum(tree.feature.size for tree in boosting.trees[place]))
+        np.testing.assert_allclose(told["importances"], alone.importances(), rtol=1e-12)
+        assert as_bytes(read_boosting([folders[index].with_name(f"{place}-again")])) == as_bytes(alone)
+        halves.append(theirs["rawPrediction"][:, 1])
+    ours, likeliest = BoostingScorer(three).probabilities(rows)
+    odds = np.exp(2 * np.array(halves[1:]))
+    assert np.abs((odds / odds.sum(axis=0)).T - ours).max() <= 1e-12
+    assert np.array_equal(np.argmax(halves[1:], axis=0), likeliest)
 
 
 def test_reading_is_the_inverse_of_writing_and_bytes_are_the_same(tmp_path):

@@ -16,11 +16,10 @@ from tests.models.stock_spark import stock_spark
 SHAPE = Shape(7, 9, 32, "sqrt", 1)
 COLUMNS = {"featuresCol": "features", "labelCol": "label", "probabilityCol": "probability", "predictionCol": "prediction"}
 
-FACTS = """
-facts = {"trees": model.getNumTrees, "nodes": model.totalNumNodes, "debug": model.toDebugString,
-         "importances": model.featureImportances.toArray().tolist()}
-open(sys.argv[4], "w").write(json.dumps(facts))
-"""
+FACTS = """{
+    "trees": model.getNumTrees, "nodes": model.totalNumNodes, "debug": model.toDebugString,
+    "importances": model.featureImportances.toArray().tolist(),
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +51,7 @@ def same(one, other):
 
 def test_stock_spark_without_our_package_says_the_same(forest, rows, tmp_path):
     model = written(forest, tmp_path / "model")
-    theirs, told = stock_spark(RandomForestClassificationModel, model, rows[0], tmp_path, then=FACTS)
+    (theirs, told), = stock_spark(RandomForestClassificationModel, [model], rows[0], tmp_path, FACTS)
     ours, likeliest = ForestScorer(forest).probabilities(rows[0])
     assert np.array_equal(theirs["prediction"], likeliest)
     assert np.abs(theirs["probability"] - ours).max() <= 1e-12
