@@ -24,16 +24,17 @@ def run(spark: SparkSession, config: Config) -> Outcome:
     """Label, flag and split every row, and count the copies of each; none is lost."""
     warehouse = Warehouse.of(config)
     flows = warehouse.read(spark, BRONZE_FLOWS)
+    rows_in = warehouse.rows(spark, BRONZE_FLOWS)
     log().info("refining flows")
     refined = (
         flows.transform(clean_flows)
         .transform(label_flows)
         .transform(split_flows, salt=config.split.salt, validation_fraction=config.split.validation_fraction)
-        .transform(count_copies)
+        .transform(count_copies, rows=rows_in)
     )
     before = warehouse.version(SILVER_FLOWS)
     warehouse.overwrite(refined, SILVER_FLOWS)
-    rows_in, rows_out = (warehouse.rows(spark, table) for table in (BRONZE_FLOWS, SILVER_FLOWS))
+    rows_out = warehouse.rows(spark, SILVER_FLOWS)
     if rows_in != rows_out:
         warehouse.restore(spark, SILVER_FLOWS, before)
         raise ContractError(f"{rows_in} rows in, {rows_out} out: they do not add up; nothing was kept")

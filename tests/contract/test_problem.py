@@ -25,6 +25,13 @@ def test_a_problem_survives_json_exactly() -> None:
     assert Problem.from_dict(json.loads(json.dumps(problem().as_dict()))) == problem()
 
 
+def test_a_problem_of_before_the_past_was_told_knows_of_none() -> None:
+    saved = problem(past_windows=7).as_dict()
+    assert Problem.from_dict(saved).past_windows == 7
+    del saved["past_windows"]
+    assert Problem.from_dict(saved) == problem()
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_a_problem_has_every_class_of_its_task(task: str) -> None:
     assert problem(task=task).n_classes == len(class_names(task))

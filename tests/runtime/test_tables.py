@@ -1,10 +1,14 @@
+import dataclasses
+from contextlib import nullcontext
+
 import pytest
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from iomt_ids.contract.errors import ConfigError, ContractError
-from iomt_ids.contract.tables import BRONZE_FLOWS, GOLD_SCORES
+from iomt_ids.contract.tables import BRONZE_FLOWS, GOLD_SCORES, SILVER_FLOWS
 from iomt_ids.runtime.tables import Warehouse
-from tests.builders import bronze
+from tests.builders import bronze, gold
 
 
 @pytest.fixture(params=["delta", "parquet"])
@@ -37,12 +41,34 @@ def test_writing_twice_leaves_the_same_rows(spark, warehouse):
 
 def test_a_partition_is_replaced_and_the_others_stay(spark, warehouse):
     def scores(run, value):
-        return spark.createDataFrame([(run, "forest", "attack", "all", "test", "all", None, "mcc", value)], GOLD_SCORES.schema)
+        row = run, "forest", "attack", "all", "test", "all", "rows", None, "mcc", value
+        return spark.createDataFrame([row], GOLD_SCORES.schema)
 
     for run, value in (("a", 0.1), ("b", 0.2), ("b", 0.3)):
         warehouse.overwrite(scores(run, value), GOLD_SCORES, where={"run": run})
     rows = warehouse.read(spark, GOLD_SCORES)
     assert {(r.run, r.value) for r in rows.collect()} == {("a", 0.1), ("b", 0.3)}
+
+
+def test_a_table_of_an_older_version_takes_the_declared_shape(spark, warehouse):
+    fields = [f for f in SILVER_FLOWS.schema if f.name != "copies_all"]
+    old = dataclasses.replace(SILVER_FLOWS, schema=T.StructType(fields))
+    rows = gold(spark, ["Benign"], rows=3)
+    warehouse.overwrite(rows, old)
+    with pytest.raises(ContractError, match="column 'copies_all' is missing") if warehouse.format == "delta" else nullcontext():
+        warehouse.read(spark, SILVER_FLOWS)
+    warehouse.overwrite(rows, SILVER_FLOWS)
+    assert [r.copies_all for r in warehouse.read(spark, SILVER_FLOWS).collect()] == [1, 1, 1]
+
+
+def test_scores_of_an_older_version_stay_and_lack_what_it_did_not_know(spark, tmp_path):
+    warehouse = Warehouse(tmp_path, "delta")
+    old = dataclasses.replace(GOLD_SCORES, schema=T.StructType([f for f in GOLD_SCORES.schema if f.name != "counted"]))
+    row = ("forest", "attack", "all", "test", "all")
+    warehouse.overwrite(spark.createDataFrame([("a", *row, None, "mcc", 0.1)], old.schema), old, where={"run": "a"})
+    newer = spark.createDataFrame([("b", *row, "rows", None, "mcc", 0.2)], GOLD_SCORES.schema)
+    warehouse.overwrite(newer, GOLD_SCORES, where={"run": "b"})
+    assert {(r.run, r.counted) for r in warehouse.read(spark, GOLD_SCORES).collect()} == {("a", None), ("b", "rows")}
 
 
 def test_rows_that_lack_a_column_are_refused_and_the_table_stays(spark, warehouse):

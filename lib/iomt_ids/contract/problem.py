@@ -92,5 +92,5 @@ class Problem:
             feature_set=values["feature_set"],
             labels=tuple(values["labels"]),
             scaling=tuple(Scaling(**s) for s in values["scaling"]),
-            past_windows=values["past_windows"],
+            past_windows=values.get("past_windows", 0),  # models of before the set `past` do not say
         )

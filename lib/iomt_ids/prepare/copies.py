@@ -14,6 +14,7 @@ from iomt_ids.contract.identity import HALVES, columns_of_set, vector_key
 from iomt_ids.contract.tables import SILVER, UNCOUNTED, copies_column
 from iomt_ids.contract.transform import step
 
+_MOST_BROADCAST = 1_000_000
 # What has to be the same beside the vector: copies are learnt from and counted together.
 _ALIKE = ("split", "attack_id", "protocol", "release", "device")
 
@@ -32,17 +33,23 @@ def under_policy(flows: DataFrame, policy: str) -> DataFrame:
 
 
 @step(takes=UNCOUNTED, gives=SILVER)
-def count_copies(flows: DataFrame) -> DataFrame:
+def count_copies(flows: DataFrame, *, rows: int) -> DataFrame:
     """Count, for each feature set, the rows with the same vector, class, split, protocol and device.
 
     - `copies_<feature set>` (int) -- rows that this one stands for; 0 if another row stands for it. Of equal rows the one
       with the smallest `flow_id` stands for all, so the sum over rows is the number of rows.
+
+    Parameters
+    ----------
+    rows : int
+        How many there are: of few, the counts are sent to the rows instead of both to where they meet.
     """
     counted = [copies_column(name) for name in VECTOR_SETS]
     keys = [vector_key([*_ALIKE, *columns_of_set(name)])[half].alias(f"{name}_{half}") for name in VECTOR_SETS for half in HALVES]
     # Rows with one vector in all columns have one in the leak-free ones: they meet where the leak-free vector puts them.
     met = flows.select("flow_id", *keys).repartition(f"{VECTOR_SETS[0]}_{HALVES[0]}")
     copies = met.mapInArrow(_count, ", ".join(["flow_id long", *(f"{name} int" for name in counted)]))
+    copies = F.broadcast(copies) if rows <= _MOST_BROADCAST else copies
     return flows.join(copies, "flow_id", "left").withColumns({name: F.coalesce(F.col(name), F.lit(1)) for name in counted})
 
 

@@ -153,8 +153,13 @@ class Warehouse:
 
     def _overwrite_delta(self, rows: DataFrame, table: Table, where: dict[str, str] | None) -> int:
         writer = rows.write.format("delta").mode("overwrite").partitionBy(*table.partitions)
+        # The contract says what a table looks like: one written by an older version takes its shape with the next write, or
+        # gains the columns that it lacks where rows of before stay. Rows that ingest has read are never written this way.
         if where and self.exists(table):
-            writer = writer.option("replaceWhere", " AND ".join(f"{k} = '{v}'" for k, v in where.items()))
+            condition = " AND ".join(f"{k} = '{v}'" for k, v in where.items())
+            writer = writer.option("replaceWhere", condition).option("mergeSchema", "true")
+        else:
+            writer = writer.option("overwriteSchema", "true")
         writer.save(spark_path(self.path(table)))
         return self.state(table).version
 
