@@ -1,0 +1,137 @@
+"""What detectors are worth: every score of a run, and what is left of the past when captures run side by side.
+
+    PYTHONPATH=lib:. python benchmarks/quality.py DATA [--set key=value ...]
+
+Retrains on a folder in the official layout, with the past of each capture beside single windows, and prints one JSON line a
+score of the test split: ``context`` is ``window`` (a row by itself) or ``past`` (and those before it in its capture), ``low``
+and ``high`` are the 95 % interval of macro-F1. Then the captures of each split and protocol are laid side by side, as on a
+network where benign and attacked devices talk at once, and each row's past is that of the stream: ``past_interleaved``, once
+for the forest that has learnt from captures one by one, once for one that has learnt from such streams. Last, recall at a
+budget of false alarms, whose threshold is picked on validation rows, against scikit-learn's forest on the same rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ingest import _session
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from sklearn.ensemble import RandomForestClassifier
+
+from iomt_ids.contract.attacks import TASKS
+from iomt_ids.contract.problem import Problem
+from iomt_ids.contract.tables import GOLD_FEATURES, SILVER
+from iomt_ids.evaluate.intervals import clopper_pearson
+from iomt_ids.evaluate.judge import judge_model
+from iomt_ids.models import random_forest
+from iomt_ids.prepare.past import add_past, with_past
+from iomt_ids.runtime.clock import derive_seed
+from iomt_ids.runtime.config import Config, load_config
+from iomt_ids.runtime.runs import find_run
+from iomt_ids.runtime.tables import Warehouse
+from jobs import retrain
+
+_ROOT = Path(__file__).resolve().parents[1]
+_LEARNT = {
+    "random_forest": list(TASKS), "gradient_boosted": list(TASKS), "dense_net": list(TASKS),
+    "logistic_regression": [], "decision_tree": [],
+}
+_FOREST = "random_forest"
+
+
+def say(**line: Any) -> None:
+    """One line of JSON."""
+    sys.stdout.write(json.dumps({"bench": "quality", **line}) + "\n")
+    sys.stdout.flush()
+
+
+def say_score(entry: dict[str, Any], **more: Any) -> None:
+    """A score of the test split."""
+    wanted = ("detector", "task", "features", "counted", "rows", "accuracy", "f1_macro", "f1_weighted", "false_alarm_rate")
+    say(**{name: entry[name] for name in wanted}, low=entry["f1_macro_low"], high=entry["f1_macro_high"], **more)
+
+
+def interleaved(flows: DataFrame, windows: int) -> DataFrame:
+    """The rows of `gold.features` with the past of a stream in which all captures of a split and protocol run at once."""
+    # From start to end of each: a long capture sends more windows meanwhile than a short one.
+    lengths = flows.groupBy("source_file").agg(F.max("source_line").alias("_last"))
+    placed = flows.select(*SILVER.fieldNames()).join(lengths, "source_file")
+    release = flows.select("release").first()["release"]  # type: ignore[index]
+    stream = F.concat_ws("-", F.when(F.col("split") == "validation", "train").otherwise(F.col("split")), "protocol")
+    return add_past(placed, release, windows, stream=stream, order=F.struct(F.col("source_line") / F.col("_last"), "flow_id"))
+
+
+def judge_streams(spark: SparkSession, config: Config) -> None:
+    """What is left of the past where captures run at once."""
+    flows = Warehouse.of(config).read(spark, GOLD_FEATURES)
+    models = {model.name: model for model in find_run(config.home, "latest").models()}
+    mixed = interleaved(flows, config.features.past_windows).persist()
+    for task in TASKS:
+        model = models[f"{_FOREST}-{task}-past"]
+        problem, params = model.problem, random_forest.Params()
+        train, validation, test = (with_past(mixed.filter(F.col("split") == s), problem) for s in ("train", "validation", "test"))
+        seed = derive_seed(config.seed, model.name)
+        by_streams = random_forest.fit(train, problem, params, validation=validation, seed=seed, launcher=None)
+        fitted = {"captures": random_forest.load(spark, model.folder, problem), "streams": by_streams}
+        for learnt, forest in fitted.items():
+            verdict = judge_model(
+                model.name, _FOREST, problem, forest.transform(test), resamples=config.evaluate.bootstrap, seed=config.seed
+            )
+            for entry in verdict.scores:
+                if (entry["scope"], entry["counted"]) == ("all", "rows"):
+                    say_score(entry, context="past_interleaved", learnt_from=learnt)
+
+
+def compare_budget(spark: SparkSession, config: Config, content: dict[str, Any]) -> None:
+    """Recall at the budget of false alarms, ours and that of scikit-learn's forest."""
+    run = find_run(config.home, "latest")
+    problem = next(m.problem for m in run.models() if m.name == f"{_FOREST}-binary-leak_free")
+    flows = Warehouse.of(config).read(spark, GOLD_FEATURES)
+    rows = {split: _arrays(flows.filter(F.col("split") == split), problem) for split in ("train", "validation", "test")}
+    forest = RandomForestClassifier(random_forest.Params().trees, n_jobs=2, random_state=config.seed).fit(*rows["train"])
+    scores = {split: forest.predict_proba(values)[:, 1] for split, (values, _) in rows.items()}
+    benign = np.sort(scores["validation"][rows["validation"][1] == 0])[::-1]
+    allowed = int(config.evaluate.false_alarms_per_million * benign.size // 1_000_000)
+    alerts = scores["test"] > benign[allowed]
+    attacks = rows["test"][1] == 1
+    low, high = clopper_pearson(int(alerts[attacks].sum()), int(attacks.sum()))
+    for entry in content["operating"]:
+        if entry["task"] == "binary" and entry["features"] != "all":
+            say(what="recall at a budget of false alarms", peer="scikit-learn", detector=entry["detector"],
+                features=entry["features"], budget_per_million=config.evaluate.false_alarms_per_million,
+                recall=entry["recall"], false_alarms=entry["false_alarms"].get("test"),
+                peer_recall={"rate": float(alerts[attacks].mean()), "low": low, "high": high},
+                peer_false_alarm_rate=float(alerts[~attacks].mean()))
+
+
+def _arrays(flows: DataFrame, problem: Problem) -> tuple[np.ndarray, np.ndarray]:
+    table = flows.orderBy("flow_id").select(*problem.features, problem.label_column).toArrow()
+    return np.column_stack([table[n].to_numpy() for n in problem.features]), table[problem.label_column].to_numpy()
+
+
+def main(data: str, settings: list[str]) -> int:
+    """Retrain and print."""
+    past = {_FOREST: list(TASKS), "gradient_boosted": list(TASKS)}
+    config = load_config(_ROOT / "conf" / "local.yaml", [
+        f"data.raw={data}", f"train.detectors={json.dumps(_LEARNT)}", f"train.compare_past={json.dumps(past)}", *settings,
+    ])
+    spark = _session("quality")
+    outcome = retrain.run(spark, config)
+    content = json.loads(Path(outcome.outputs["scores"]).read_text(encoding="utf-8"))
+    for entry in content["scores"]:
+        if (entry["split"], entry["scope"]) == ("test", "all"):
+            say_score(entry, context="past" if entry["features"] == "past" else "window")
+    judge_streams(spark, config)
+    compare_budget(spark, config, content)
+    say(what="all of it", path=outcome.outputs["scores"], synthetic=dataclasses.asdict(config.data)["raw"] == "demo")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else "demo", [s for s in sys.argv[2:] if s != "--set"]))
