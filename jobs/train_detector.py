@@ -33,16 +33,19 @@ def train(spark: SparkSession, config: Config, into: Run) -> dict[str, float]:
     params = {name: detector_params(name, kinds[name].params, config) for name, _, _ in wanted}
     warehouse = Warehouse.of(config)
     flows, preparation = warehouse.read(spark, GOLD_FEATURES), warehouse.read(spark, GOLD_PREPARATION)
-    flows = under_policy(flows, config.train.duplicates)
-    learnt_from, validation = (flows.filter(F.col("split") == split) for split in ("train", "validation"))
+    learnt_from, held_out = (flows.filter(F.col("split") == split) for split in ("train", "validation"))
     seconds = {}
     for detector, task, feature_set in wanted:
         name = f"{detector}-{task}-{feature_set}"
         log().info("training %s", name)
         start = time.monotonic()
         problem = state_problem(learnt_from, preparation, task=task, feature_set=feature_set)
+        rows, validation = (
+            under_policy(with_past(split, problem), problem.copies_column, config.train.duplicates)
+            for split in (learnt_from, held_out)
+        )
         fitted = kinds[detector].fit(
-            with_past(learnt_from, problem), problem, params[detector], validation=with_past(validation, problem),
+            rows, problem, params[detector], validation=validation,
             seed=derive_seed(config.seed, name), launcher=HorovodLauncher(spark),
         )
         seconds[name] = seconds_since(start)

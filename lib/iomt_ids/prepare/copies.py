@@ -9,7 +9,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from iomt_ids.contract.flows import FEATURE_SETS, VECTOR_SETS
+from iomt_ids.contract.flows import VECTOR_SETS
 from iomt_ids.contract.identity import HALVES, columns_of_set, vector_key
 from iomt_ids.contract.tables import SILVER, UNCOUNTED, copies_column
 from iomt_ids.contract.transform import step
@@ -19,17 +19,21 @@ _MOST_BROADCAST = 1_000_000
 _ALIKE = ("split", "attack_id", "protocol", "release", "device")
 
 
-def under_policy(flows: DataFrame, policy: str) -> DataFrame:
+def under_policy(flows: DataFrame, copies: str, policy: str) -> DataFrame:
     """What detectors learn from equal rows of a class, one of `contract.problem.DUPLICATES`.
 
     ``weight`` leaves one row with the number of them, which is what a sum over rows would see; ``keep`` leaves each row by
-    itself; ``drop`` lets one row weigh as much as a single one does.
+    itself; ``drop`` leaves one row that weighs as much as a single one does.
+
+    Parameters
+    ----------
+    copies : str
+        The column that counts them.
     """
     if policy == "weight":
         return flows
-    names = [copies_column(name) for name in FEATURE_SETS]
-    once = {name: F.lit(1) if policy == "keep" else F.least(F.col(name), F.lit(1)) for name in names}
-    return flows.withColumns(once)
+    kept = flows.filter(F.col(copies) > 0) if policy == "drop" else flows
+    return kept.withColumn(copies, F.lit(1))
 
 
 @step(takes=UNCOUNTED, gives=SILVER)
