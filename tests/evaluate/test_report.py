@@ -6,7 +6,6 @@ import base64
 import copy
 import hashlib
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 from iomt_ids.contract.attacks import TASKS
 from iomt_ids.evaluate.compare import comparison_table
 from iomt_ids.evaluate.report import render_report
-from tests.evaluate.browser import Browser, find_chromium
+from tests.evaluate.browser import Browser
 from tests.evaluate.scores_sample import sample_scores
 
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">\"'&"
@@ -26,15 +25,6 @@ _ROWS = """(name => [...document.querySelectorAll(`table[data-table="${name}"] t
 @pytest.fixture(scope="module")
 def scores() -> dict[str, Any]:
     return sample_scores()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = find_chromium()
-    if chromium is None:
-        pytest.skip("no Chromium here: apt-get install chromium")
-    with Browser(chromium) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +105,19 @@ def test_every_section_and_table_is_there(browser: Browser, page: Path) -> None:
     assert wanted <= tables
     assert browser.ask("document.querySelectorAll('#models svg.heat').length") == 18
     assert browser.ask("document.querySelectorAll('#learning svg').length") == 6
+
+
+def test_the_comparison_has_a_place_for_every_feature_set_that_was_scored(
+    browser: Browser, scores: dict[str, Any], tmp_path: Path
+) -> None:
+    told = copy.deepcopy(scores)
+    told["scores"] += [{**s, "features": "past", "f1_macro": 0.5} for s in told["scores"] if s["features"] == "all"]
+    browser.open(written(told, tmp_path))
+    heads = browser.ask("[...document.querySelectorAll('table[data-table=comparison-all] thead tr')].map(r => r.innerText)")
+    assert heads[1].count("with the past") == len(TASKS)
+    rows = {row[0]: row[1:] for row in browser.ask(f"{_ROWS}('comparison-all')")}
+    assert {len(cells) for cells in rows.values()} == {6 * len(TASKS)}
+    assert [cell[:5] for cell in rows["Random forest"][4::6]] == ["0.500"] * len(TASKS)
 
 
 def test_scores_over_rows_stand_beside_those_over_distinct_vectors(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from iomt_ids.evaluate.report import render_report
-from tests.evaluate.browser import Browser, find_chromium
+from tests.evaluate.browser import Browser
 from tests.evaluate.scores_sample import sample_scores
 
 MODEL = "gradient_boosted-category-leak_free"
@@ -21,15 +20,6 @@ _CELLS = """(name => [...document.querySelectorAll(`table[data-table="${name}"] 
 @pytest.fixture(scope="module")
 def scores() -> dict[str, Any]:
     return sample_scores(("gradient_boosted", "dense_net"), all_features=())
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = find_chromium()
-    if chromium is None:
-        pytest.skip("no Chromium here: apt-get install chromium")
-    with Browser(chromium) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -166,6 +166,7 @@ PAST_COLUMNS: tuple[FlowColumn, ...] = tuple(
 # Columns of a row by itself, without and with those that leak; and without, but with the past of its capture.
 VECTOR_SETS = ("leak_free", "all")
 FEATURE_SETS = (*VECTOR_SETS, "past")
+SET_NAMES = dict(zip(FEATURE_SETS, ("leak-free", "all features", "with the past"), strict=True))
 # Each at most the next, but for rounding in the last digits.
 IN_ORDER = ("length_min_bytes", "length_mean_bytes", "length_max_bytes")
 ROUNDING = 1e-9

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from iomt_ids.contract.attacks import TASKS
-from iomt_ids.contract.flows import FEATURE_SETS
+from iomt_ids.contract.flows import FEATURE_SETS, SET_NAMES
 
 _WIDTH = 119
 _CELL = 15  # ".874 ±.012 .953"
-_SET_NAMES = {"leak_free": "leak-free", "all": "all features", "past": "with the past"}
 _Group = tuple[str, tuple[str, ...]]
 
 
@@ -72,7 +71,7 @@ def _blocks(groups: Sequence[_Group], name_width: int) -> list[list[_Group]]:
 
 def _heading(block: Sequence[_Group], name_width: int) -> list[str]:
     tasks = [f"{task:<{len(sets) * (_CELL + 1) - 1}}" for task, sets in block]
-    sets_line = [" ".join(f"{_SET_NAMES[s]:<{_CELL}}" for s in sets) for _, sets in block]
+    sets_line = [" ".join(f"{SET_NAMES[s]:<{_CELL}}" for s in sets) for _, sets in block]
     units = [" ".join(f"{'F1':>4} {'±':>5} {'acc':>4}" for _ in sets) for _, sets in block]
     lines = ["  ".join(["".ljust(name_width), *tasks]), "  ".join(["".ljust(name_width), *sets_line]),
              "  ".join(["detector".ljust(name_width), *units])]

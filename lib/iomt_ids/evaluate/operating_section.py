@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from iomt_ids.evaluate.curve_charts import precision_recall_chart, reliability_chart, roc_chart, roc_place
+from iomt_ids.evaluate.score_counts import UNSEEN
 
 _NARROW = "\u202f"
 _Entry = Mapping[str, Any]
@@ -54,7 +55,7 @@ def _model(entry: _Entry, name: str) -> dict[str, Any]:
 def slider_columns(sweep: Mapping[str, Any]) -> dict[str, str]:
     """Name and unit of each number that the slider moves, but for the attacks one by one, which follow."""
     columns = {"threshold": "of the alarm score"}
-    for split in ("validation", "test", "profile"):
+    for split in UNSEEN:
         if f"false_alarms_{split}" in sweep:
             columns[f"false alarms, {split}"] = "in a million benign rows"
     if "recall" in sweep:
@@ -69,9 +70,9 @@ def slider_points(sweep: Mapping[str, Any]) -> list[dict[str, Any]]:
     points = []
     for i, threshold in enumerate(sweep["threshold"]):
         told = [score_text(threshold)]
-        for split in ("validation", "test", "profile"):
-            if name := _present(sweep, f"false_alarms_{split}"):
-                told.append(_with_interval(sweep, name, i, per_million))
+        for split in UNSEEN:
+            if f"false_alarms_{split}" in sweep:
+                told.append(_with_interval(sweep, f"false_alarms_{split}", i, per_million))
         if "recall" in sweep:
             told.append(_with_interval(sweep, "recall", i, percent))
         if "cost_per_thousand" in sweep:
@@ -81,10 +82,6 @@ def slider_points(sweep: Mapping[str, Any]) -> list[dict[str, Any]]:
         at = [round(v, 1) for v in roc_place(sweep["false_alarms_test"][i], sweep["recall"][i])] if both else None
         points.append({"told": told, "at": at})
     return points
-
-
-def _present(sweep: Mapping[str, Any], name: str) -> str | None:
-    return name if name in sweep else None
 
 
 def _with_interval(sweep: Mapping[str, Any], name: str, place: int, text: Any) -> str:

@@ -12,7 +12,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from iomt_ids.contract.attacks import ATTACKS, SPLITS, TASKS
-from iomt_ids.contract.flows import FEATURE_SETS, FLOW_COLUMNS, PAST_COLUMNS, RELEASES, VECTOR_SETS, FlowColumn
+from iomt_ids.contract.flows import FEATURE_SETS, FLOW_COLUMNS, PAST_COLUMNS, RELEASES, SET_NAMES, VECTOR_SETS, FlowColumn
 from iomt_ids.evaluate.charts import heat_map, interval_chart, line_chart, movement_map
 from iomt_ids.evaluate.evidence import leak_section
 from iomt_ids.evaluate.insight import mistaken_for
@@ -20,7 +20,6 @@ from iomt_ids.evaluate.operating_section import operating_section, per_million, 
 
 _SCOPES = {"all": "All traffic", "wifi_mqtt": "Wi-Fi and MQTT", "bluetooth": "Bluetooth"}
 _QUESTIONS = {"binary": "Is it an attack?", "category": "Which kind of attack?", "attack": "Which attack exactly?"}
-_SET_NAMES = {"leak_free": "leak-free", "all": "all features", "past": "with the past"}
 _METRICS = {
     "accuracy": "accuracy", "precision_macro": "precision", "recall_macro": "recall",
     "f1_macro": "F1", "f1_macro_low": "F1 from", "f1_macro_high": "F1 to",
@@ -61,7 +60,7 @@ def render_report(scores: Mapping[str, Any]) -> str:
         script=Markup(script), script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),  # noqa: S704
         operating=operating_section(scores.get("operating") or [], _model_name), percent=percent, per_million=per_million,
         run=scores["run"], data=scores["data"], columns=_COLUMNS, leaks=leaks,
-        set_names=_SET_NAMES, task_questions=_QUESTIONS, scope_names=_SCOPES,
+        set_names=SET_NAMES, task_questions=_QUESTIONS, scope_names=_SCOPES,
         headlines=[_headline(tested, task, best[task]) for task in TASKS if any(s["task"] == task for s in tested)],
         scopes=[_scope(tested, scope) for scope in _SCOPES if any(s["scope"] == scope for s in tested)],
         models=[_model(s) for s in _in_order(tested) if s["scope"] == "all"],
@@ -112,11 +111,12 @@ def _scope(tested: Sequence[_Score], scope: str) -> dict[str, Any]:
     found = {(s["detector"], s["task"], s["features"]): s for s in inside}
     tasks = [t for t in TASKS if any(s["task"] == t for s in inside)]
     detectors = list(dict.fromkeys(s["detector"] for s in tested))
+    sets = [f for f in FEATURE_SETS if f in VECTOR_SETS or any(s["features"] == f for s in inside)]
     known = {*_METRICS, *_SECONDS, "rows"}
     extra = [k for k, v in (inside[0] if inside else {}).items() if k not in known and isinstance(v, int | float)]
     return {
-        "key": scope, "name": _SCOPES[scope], "tasks": tasks, "detectors": detectors, "found": found, "scores": inside,
-        "best": {(t, f): _highest(inside, t, f) for t in tasks for f in FEATURE_SETS},
+        "key": scope, "name": _SCOPES[scope], "tasks": tasks, "sets": sets, "detectors": detectors, "found": found,
+        "scores": inside, "best": {(t, f): _highest(inside, t, f) for t in tasks for f in sets},
         "rows": max(s["rows"] for s in inside), "metrics": _METRICS | {k: k.replace("_", " ") for k in extra},
         "charts": [(t, interval_chart(f"macro-F1 of each detector, task {t}, {_SCOPES[scope]}",
                                       [_interval_row(d, t, found) for d in detectors])) for t in tasks],
@@ -150,7 +150,7 @@ def _interval_row(detector: str, task: str, found: Mapping[tuple[str, str, str],
 
 def _model(score: _Score) -> dict[str, Any]:
     """One detector at one task: its classes one by one and what it mistakes for what."""
-    name = f"{_pretty(score['detector'])}, {score['task']}, {_SET_NAMES[score['features']]}"
+    name = f"{_pretty(score['detector'])}, {score['task']}, {SET_NAMES[score['features']]}"
     mistakes = mistaken_for(score["confusion"], score["classes"])
     worst = max(((found[0]["count"], true) for true, found in mistakes.items() if found), default=None)
     said = "no mistake"
@@ -193,7 +193,7 @@ def _model_name(model: str) -> str:
     parts = model.rsplit("-", 2)
     if len(parts) != 3:
         return model
-    return f"{_pretty(parts[0])}, {parts[1]}, {_SET_NAMES.get(parts[2], parts[2])}"
+    return f"{_pretty(parts[0])}, {parts[1]}, {SET_NAMES.get(parts[2], parts[2])}"
 
 
 def _importances(models: Mapping[str, Any]) -> list[dict[str, Any]]:

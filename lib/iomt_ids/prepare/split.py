@@ -10,19 +10,18 @@ from __future__ import annotations
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from iomt_ids.contract.flows import FLOW_COLUMNS
+from iomt_ids.contract.identity import columns_of_set
 from iomt_ids.contract.tables import BRONZE
 from iomt_ids.contract.transform import step
 
 _GRAIN = 1_000_000
-# Without the clock and the window size: they make rows differ that are the same to every detector.
-_IDENTITY = tuple(c.name for c in FLOW_COLUMNS if c.leak is None)
 
 
 def vector_hash(*, salt: str) -> Column:
     """64-bit hash of a row's leak-free features; equal vectors, equal hashes."""
+    # Without the clock and the window size: they make rows differ that are the same to every detector.
     # A zero has a sign in binary but not in a comparison of features.
-    return F.xxhash64(F.lit(salt), *[F.col(name) + F.lit(0.0) for name in _IDENTITY])
+    return F.xxhash64(F.lit(salt), *[F.col(name) + F.lit(0.0) for name in columns_of_set("leak_free")])
 
 
 @step(takes=BRONZE, gives=BRONZE)
