@@ -1,4 +1,4 @@
-"""A process of its own with Spark and without our package, in which a saved model answers."""
+"""What MLlib itself says of a model that we also score; in a process of its own, with Spark and without our package."""
 
 import json
 import os
@@ -52,3 +52,10 @@ def stock_spark(kind, models, rows, folder, facts):
         with np.load(f"{model}-said.npz") as answers:
             found.append((dict(answers), json.loads(Path(f"{model}-facts.json").read_text())))
     return found
+
+
+def require_same_verdicts(theirs, ours, flows):
+    """Two fitted detectors say the same of every row, probabilities to 1e-12."""
+    before, after = (m.transform(flows).orderBy("flow_id").select("prediction", "probability").collect() for m in (theirs, ours))
+    assert [r.prediction for r in before] == [r.prediction for r in after]
+    assert np.abs(np.array([r.probability for r in before]) - np.array([r.probability for r in after])).max() <= 1e-12

@@ -15,7 +15,7 @@ from iomt_ids.models.histogram.forest import bin_all
 from iomt_ids.models.histogram.layout import read_asked, read_boosting, write_boosting
 from iomt_ids.models.histogram.score import BoostingScorer
 from tests.builders import gold, problem
-from tests.models.stock_spark import stock_spark
+from tests.models.stock_spark import require_same_verdicts, stock_spark
 from tests.models.test_histogram_layout import FACTS
 
 PROBLEM = problem("attack", [0, 1, 11])
@@ -109,9 +109,7 @@ def test_models_of_mllibs_own_are_read_and_scored_as_mllib_does(spark, flows, tm
     theirs = DETECTOR.fit(flows, problem(task, labels), params, validation=flows, seed=1, launcher=None)
     theirs.save(tmp_path)
     ours = DETECTOR.load(spark, tmp_path, theirs.problem)
-    before, after = (m.transform(flows).orderBy("flow_id").select("prediction", "probability").collect() for m in (theirs, ours))
-    assert [r.prediction for r in before] == [r.prediction for r in after]
-    assert np.abs(np.array([r.probability for r in before]) - np.array([r.probability for r in after])).max() <= 1e-12
+    require_same_verdicts(theirs, ours, flows)
     assert ours.importances == pytest.approx(theirs.importances, rel=1e-9)
     assert ours.facts["nodes"] == theirs.facts["nodes"]
 

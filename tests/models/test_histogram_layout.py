@@ -11,7 +11,7 @@ from iomt_ids.models.histogram.layout import read_forest, read_shape, write_fore
 from iomt_ids.models.histogram.score import ForestScorer, matrix
 from iomt_ids.models.random_forest import DETECTOR, Params
 from tests.builders import gold, problem
-from tests.models.stock_spark import stock_spark
+from tests.models.stock_spark import require_same_verdicts, stock_spark
 
 SHAPE = Shape(7, 9, 32, "sqrt", 1)
 COLUMNS = {"featuresCol": "features", "labelCol": "label", "probabilityCol": "probability", "predictionCol": "prediction"}
@@ -84,9 +84,7 @@ def test_a_forest_of_mllibs_own_is_read_and_scored_as_mllib_does(spark, fitted, 
     flows, theirs = fitted
     theirs.save(tmp_path)
     ours = DETECTOR.load(spark, tmp_path, theirs.problem)
-    before, after = (m.transform(flows).orderBy("flow_id").select("prediction", "probability").collect() for m in (theirs, ours))
-    assert [r.prediction for r in before] == [r.prediction for r in after]
-    assert np.abs(np.array([r.probability for r in before]) - np.array([r.probability for r in after])).max() <= 1e-12
+    require_same_verdicts(theirs, ours, flows)
     assert ours.importances == pytest.approx(theirs.importances, rel=1e-12)
     model = RandomForestClassificationModel.load(spark_path(tmp_path / "mllib"))
     assert model.totalNumNodes == ours.facts["nodes"]

@@ -14,7 +14,7 @@ import numpy as np
 
 from iomt_ids.contract.errors import ConfigError
 from iomt_ids.models.histogram.descend import find_leaves, pack_nodes
-from iomt_ids.models.histogram.forest import Binned, importances_of, thresholds_of, tree_seed
+from iomt_ids.models.histogram.forest import Binned, Splits, importances_of, thresholds_of, tree_seed
 from iomt_ids.models.histogram.newton import FINE, add_values, draw_rows, grow_newton_tree, leaf_statistics, softmax
 
 _DRAWN = 3
@@ -25,17 +25,11 @@ _LEAST_SHARE = 1e-6
 
 
 @dataclass(frozen=True)
-class RegressionTree:
-    """One tree in pre-order: the left child of node i is i + 1.
+class RegressionTree(Splits):
+    """One tree of a boosted model.
 
     Attributes
     ----------
-    feature : ndarray of int32, shape (nodes,)
-        -1 at a leaf.
-    threshold : ndarray of float64, shape (nodes,)
-        At or below goes left.
-    right : ndarray of int32, shape (nodes,)
-        The right child, -1 at a leaf.
     stats : ndarray of float64, shape (nodes, 3)
         Of all rows of a node: their number, sum of residuals, sum of their squares; what MLlib keeps of a variance.
     gain : ndarray of float64, shape (nodes,)
@@ -44,9 +38,6 @@ class RegressionTree:
         What a leaf adds to half the score of a class, before the tree's weight.
     """
 
-    feature: np.ndarray
-    threshold: np.ndarray
-    right: np.ndarray
     stats: np.ndarray
     gain: np.ndarray
     prediction: np.ndarray

@@ -20,8 +20,8 @@ _SEEN, _DRAWN = 1, 2
 
 
 @dataclass(frozen=True)
-class Tree:
-    """One tree in pre-order: the left child of node i is i + 1.
+class Splits:
+    """The nodes of a tree in pre-order: the left child of node i is i + 1.
 
     Attributes
     ----------
@@ -31,15 +31,25 @@ class Tree:
         At or below goes left.
     right : ndarray of int32, shape (nodes,)
         The right child, -1 at a leaf.
+    """
+
+    feature: np.ndarray
+    threshold: np.ndarray
+    right: np.ndarray
+
+
+@dataclass(frozen=True)
+class Tree(Splits):
+    """One tree of a forest.
+
+    Attributes
+    ----------
     counts : ndarray of int64, shape (nodes, classes)
         Weighted rows of each class.
     gain : ndarray of float64, shape (nodes,)
         Decrease of the Gini impurity, -1 at a leaf.
     """
 
-    feature: np.ndarray
-    threshold: np.ndarray
-    right: np.ndarray
     counts: np.ndarray
     gain: np.ndarray
 

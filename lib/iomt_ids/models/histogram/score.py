@@ -16,7 +16,7 @@ from iomt_ids.distributed.compiled import compiled
 from iomt_ids.models.histogram.bins import bin_rows
 from iomt_ids.models.histogram.boost import Boosting
 from iomt_ids.models.histogram.descend import find_leaves, pack_nodes
-from iomt_ids.models.histogram.forest import Forest
+from iomt_ids.models.histogram.forest import Forest, Splits
 
 _BLOCK = 256
 
@@ -59,7 +59,7 @@ class _FlatTrees:
         The first of the sums that a tree adds its values to.
     """
 
-    def __init__(self, trees: Sequence[Any], values: Sequence[np.ndarray], first: Sequence[int], features: int) -> None:
+    def __init__(self, trees: Sequence[Splits], values: Sequence[np.ndarray], first: Sequence[int], features: int) -> None:
         feature = np.concatenate([tree.feature for tree in trees])
         threshold = np.concatenate([tree.threshold for tree in trees])
         self.cuts = [np.unique(threshold[feature == f]) for f in range(features)]
@@ -77,7 +77,7 @@ class _FlatTrees:
         _add_trees(table, self.nodes, self.starts, self.leaves, self.values, self.first, sums)
         return sums
 
-    def _places(self, tree: Any) -> np.ndarray:
+    def _places(self, tree: Splits) -> np.ndarray:
         places = np.zeros(tree.feature.size, np.int32)
         for f in np.unique(tree.feature[tree.feature >= 0]):
             own = tree.feature == f
@@ -107,7 +107,7 @@ class BoostingScorer:
     """
 
     def __init__(self, boosting: Boosting) -> None:
-        trees: list[Any] = []
+        trees: list[Splits] = []
         values: list[np.ndarray] = []
         first: list[int] = []
         for index, (own, weights) in enumerate(zip(boosting.trees, boosting.weights, strict=True)):
