@@ -13,13 +13,12 @@ which has to train a model a class, gets a tenth of the rows. Macro-F1 and log-l
 from __future__ import annotations
 
 import json
-import statistics
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from forest import drawn_rows, spark_table, timed
+from forest import drawn_rows, from_command_line, measured, spark_table, timed
 from sklearn.metrics import f1_score, log_loss
 
 from iomt_ids.models import gradient_boosted
@@ -98,16 +97,13 @@ def main(rows: int, pairs: int, peers: list[str]) -> int:
         if peer != "mllib":
             theirs()
         both = [(timed(ours), timed(theirs)) for _ in range(pairs)]
-        ratios = [other[0] / own[0] for own, other in both]
         answers = [probabilities(made[1]) for made in both[-1]]
         marks = [(f1_score(labels[rows:], p.argmax(axis=1), average="macro"), log_loss(labels[rows:], p)) for p in answers]
         sys.stdout.write(json.dumps({
             "bench": "boosting", "peer": peer, "data": source, "rows": rows // _MLLIB_SHARE if peer == "mllib" else rows,
             "features": values.shape[1], "classes": int(labels.max()) + 1, "rounds": _ROUNDS, "depth": _DEPTH, "bins": _BINS,
             "threads": _THREADS, "pairs": pairs,
-            "ratio": round(statistics.median(ratios), 1), "low": round(min(ratios), 1), "high": round(max(ratios), 1),
-            "seconds": round(statistics.median(own[0] for own, _ in both), 2),
-            "peer_seconds": round(statistics.median(other[0] for _, other in both), 2),
+            **measured([(own[0], other[0]) for own, other in both]),
             "f1_macro": round(float(marks[0][0]), 4), "peer_f1_macro": round(float(marks[1][0]), 4),
             "log_loss": round(float(marks[0][1]), 4), "peer_log_loss": round(float(marks[1][1]), 4),
         }) + "\n")
@@ -116,7 +112,4 @@ def main(rows: int, pairs: int, peers: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(
-        int(sys.argv[1]) if len(sys.argv) > 1 else 200_000, int(sys.argv[2]) if len(sys.argv) > 2 else 5,
-        sys.argv[3:] or list(_PEERS),
-    ))
+    sys.exit(from_command_line(main, _PEERS))

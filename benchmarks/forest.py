@@ -12,18 +12,17 @@ up to a thousandth (few-valued columns stay as they are), otherwise the demo's; 
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
-from pyspark.sql import SparkSession
+from ingest import started_session
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import f1_score
 
@@ -65,6 +64,24 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - start, made
 
 
+def measured(pairs: Sequence[tuple[float, float]]) -> dict[str, float]:
+    """What a line says of interleaved pairs of seconds, ours and the peer's."""
+    ratios = [theirs / ours for ours, theirs in pairs]
+    return {
+        "ratio": round(statistics.median(ratios), 1), "low": round(min(ratios), 1), "high": round(max(ratios), 1),
+        "seconds": round(statistics.median(ours for ours, _ in pairs), 2),
+        "peer_seconds": round(statistics.median(theirs for _, theirs in pairs), 2),
+    }
+
+
+def from_command_line(main: Callable[[int, int, list[str]], int], peers: Iterable[str]) -> int:
+    """Run with rows, pairs and peers as the arguments say."""
+    return main(
+        int(sys.argv[1]) if len(sys.argv) > 1 else 200_000, int(sys.argv[2]) if len(sys.argv) > 2 else 5,
+        sys.argv[3:] or list(peers),
+    )
+
+
 def _in_memory(rows: np.ndarray, labels: np.ndarray, unseen: np.ndarray) -> tuple[Callable[[], Any], Callable[[], Any], Any]:
     shape, classes = Shape(_TREES, _DEPTH, _BINS, "sqrt", 1), int(labels.max()) + 1
 
@@ -77,24 +94,13 @@ def _in_memory(rows: np.ndarray, labels: np.ndarray, unseen: np.ndarray) -> tupl
     return ours, theirs, lambda m: m.predict(unseen) if hasattr(m, "predict") else ForestScorer(m).probabilities(unseen)[1]
 
 
-def _session() -> SparkSession:
-    os.environ["PYSPARK_PYTHON"] = sys.executable
-    os.environ["PYTHONPATH"] = str(_ROOT / "lib")
-    os.environ["PYSPARK_SUBMIT_ARGS"] = (
-        f"--properties-file {_ROOT / 'conf/spark/local.conf'} --master local[{_THREADS}] pyspark-shell"
-    )
-    spark = SparkSession.builder.appName("bench forest").getOrCreate()
-    spark.sparkContext.setLogLevel("ERROR")
-    return spark
-
-
 def spark_table(values: np.ndarray, classes: np.ndarray) -> tuple[Any, Problem]:
     """Rows in Spark's memory, in as many partitions as threads, and what is to be learnt from them."""
     names = tuple(f"f{i}" for i in range(values.shape[1]))
     problem = Problem("attack", names, "all", tuple(range(int(classes.max()) + 1)), tuple(Scaling(n, 0.0, 1.0) for n in names))
     columns = {"flow_id": np.arange(len(values)), "attack_id": classes.astype(np.int32)}
     columns |= dict(zip(names, values.T, strict=True))
-    flows = _session().createDataFrame(pa.table(columns)).repartition(_THREADS).cache()
+    flows = started_session("bench forest").createDataFrame(pa.table(columns)).repartition(_THREADS).cache()
     flows.count()
     return flows, problem
 
@@ -123,14 +129,11 @@ def main(rows: int, pairs: int, peers: list[str]) -> int:
         ours, theirs, predict = _PEERS[peer](values[:rows], labels[:rows], values[rows:])
         ours()
         both = [(timed(ours), timed(theirs)) for _ in range(pairs)]
-        ratios = [other[0] / own[0] for own, other in both]
         marks = [f1_score(labels[rows:], predict(made[1]), average="macro") for made in both[-1]]
         sys.stdout.write(json.dumps({
             "bench": "forest", "peer": peer, "data": source, "rows": rows, "features": values.shape[1],
             "classes": int(labels.max()) + 1, "trees": _TREES, "depth": _DEPTH, "threads": _THREADS, "pairs": pairs,
-            "ratio": round(statistics.median(ratios), 1), "low": round(min(ratios), 1), "high": round(max(ratios), 1),
-            "seconds": round(statistics.median(own[0] for own, _ in both), 2),
-            "peer_seconds": round(statistics.median(other[0] for _, other in both), 2),
+            **measured([(own[0], other[0]) for own, other in both]),
             "f1_macro": round(float(marks[0]), 4), "peer_f1_macro": round(float(marks[1]), 4),
         }) + "\n")
         sys.stdout.flush()
@@ -138,7 +141,4 @@ def main(rows: int, pairs: int, peers: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(
-        int(sys.argv[1]) if len(sys.argv) > 1 else 200_000, int(sys.argv[2]) if len(sys.argv) > 2 else 5,
-        sys.argv[3:] or list(_PEERS),
-    ))
+    sys.exit(from_command_line(main, _PEERS))

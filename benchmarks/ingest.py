@@ -44,7 +44,8 @@ def _files(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.csv"))
 
 
-def _session(name: str):  # type: ignore[no-untyped-def]
+def started_session(name: str):  # type: ignore[no-untyped-def]
+    """Spark on two threads, with the users' own settings."""
     from pyspark.sql import SparkSession
 
     os.environ |= {
@@ -61,7 +62,7 @@ def ours() -> Callable[[Path, Path], None]:
     from iomt_ids.runtime.config import load_config
     from jobs import ingest_flows
 
-    spark = _session("ours")
+    spark = started_session("ours")
 
     def run(folder: Path, out: Path) -> None:
         ingest_flows.run(spark, load_config(_ROOT / "conf" / "local.yaml", [f"data.raw={folder}", f"output.folder={out}"]))
@@ -76,7 +77,7 @@ def spark() -> Callable[[Path, Path], None]:
 
     from iomt_ids.contract.attacks import ATTACKS
 
-    session = _session("spark")
+    session = started_session("spark")
     schema = T.StructType([T.StructField(_NAMES[n], T.DoubleType()) for n in _HEADER])
 
     def run(folder: Path, out: Path) -> None:

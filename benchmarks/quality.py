@@ -6,8 +6,10 @@ Retrains on a folder in the official layout, with the past of each capture besid
 score of the test split: ``context`` is ``window`` (a row by itself) or ``past`` (and those before it in its capture), ``low``
 and ``high`` are the 95 % interval of macro-F1. Then the captures of each split and protocol are laid side by side, as on a
 network where benign and attacked devices talk at once, and each row's past is that of the stream: ``past_interleaved``, once
-for the forest that has learnt from captures one by one, once for one that has learnt from such streams. Last, recall at a
-budget of false alarms, whose threshold is picked on validation rows, against scikit-learn's forest on the same rows.
+for the forest that has learnt from captures one by one, once for one that has learnt from such streams. Then how many windows
+the past should have, from train rows alone: forests learn from the first part of each train capture and are scored on the
+rest. Last, recall at a budget of false alarms, whose threshold is picked on validation rows, against scikit-learn's forest on
+the same rows.
 """
 
 from __future__ import annotations
@@ -19,17 +21,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ingest import _session
+from ingest import started_session
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from sklearn.ensemble import RandomForestClassifier
 
 from iomt_ids.contract.attacks import TASKS
-from iomt_ids.contract.problem import Problem
+from iomt_ids.contract.flows import feature_names
+from iomt_ids.contract.problem import Problem, Scaling
 from iomt_ids.contract.tables import GOLD_FEATURES, SILVER
+from iomt_ids.evaluate.duplicates import LEARNT_FROM
 from iomt_ids.evaluate.intervals import clopper_pearson
 from iomt_ids.evaluate.judge import judge_model
 from iomt_ids.models import random_forest
+from iomt_ids.prepare.copies import under_policy
 from iomt_ids.prepare.past import add_past, with_past
 from iomt_ids.runtime.clock import derive_seed
 from iomt_ids.runtime.config import Config, load_config
@@ -43,6 +48,7 @@ _LEARNT = {
     "logistic_regression": [], "decision_tree": [],
 }
 _FOREST = "random_forest"
+_WINDOWS, _EARLY = (0, 4, 9, 19, 39), 0.85
 
 
 def say(**line: Any) -> None:
@@ -88,6 +94,32 @@ def judge_streams(spark: SparkSession, config: Config) -> None:
                     say_score(entry, context="past_interleaved", learnt_from=learnt)
 
 
+def compare_windows(spark: SparkSession, config: Config) -> None:
+    """Macro-F1 on the ends of train captures, by how many windows before a row count."""
+    learnt = Warehouse.of(config).read(spark, GOLD_FEATURES).filter(F.col("split").isin(*LEARNT_FROM))
+    lengths = learnt.groupBy("source_file").agg(F.max("source_line").alias("_last"))
+    placed = learnt.select(*SILVER.fieldNames()).join(lengths, "source_file").persist()
+    base = next(m.problem for m in find_run(config.home, "latest").models() if m.name == f"{_FOREST}-attack-leak_free")
+    release = placed.select("release").first()["release"]  # type: ignore[index]
+    for windows in _WINDOWS:
+        features = feature_names(release, "past" if windows else "leak_free")
+        # A forest scales nothing.
+        problem = dataclasses.replace(
+            base, features=features, feature_set="past" if windows else "leak_free", past_windows=windows,
+            scaling=tuple(Scaling(name, 0.0, 1.0) for name in features),
+        )
+        # Copies are counted over whole captures, which are cut in two here.
+        rows = under_policy(with_past(add_past(placed, release, windows), problem), problem.copies_column, "keep")
+        is_early = F.col("source_line") < _EARLY * F.col("_last")
+        early, late = rows.filter(is_early), rows.filter(~is_early)
+        seed = derive_seed(config.seed, "windows")
+        forest = random_forest.fit(early, problem, random_forest.Params(), validation=late, seed=seed, launcher=None)
+        scored = forest.transform(late.withColumn("split", F.lit("validation")))
+        verdict = judge_model("windows", _FOREST, problem, scored, resamples=config.evaluate.bootstrap, seed=config.seed)
+        entry = next(e for e in verdict.scores if (e["scope"], e["counted"]) == ("all", "rows"))
+        say_score(entry, what="on the ends of train captures", past_windows=windows)
+
+
 def compare_budget(spark: SparkSession, config: Config, content: dict[str, Any]) -> None:
     """Recall at the budget of false alarms, ours and that of scikit-learn's forest."""
     run = find_run(config.home, "latest")
@@ -121,15 +153,16 @@ def main(data: str, settings: list[str]) -> int:
     config = load_config(_ROOT / "conf" / "local.yaml", [
         f"data.raw={data}", f"train.detectors={json.dumps(_LEARNT)}", f"train.compare_past={json.dumps(past)}", *settings,
     ])
-    spark = _session("quality")
+    spark = started_session("quality")
     outcome = retrain.run(spark, config)
     content = json.loads(Path(outcome.outputs["scores"]).read_text(encoding="utf-8"))
     for entry in content["scores"]:
         if (entry["split"], entry["scope"]) == ("test", "all"):
             say_score(entry, context="past" if entry["features"] == "past" else "window")
     judge_streams(spark, config)
+    compare_windows(spark, config)
     compare_budget(spark, config, content)
-    say(what="all of it", path=outcome.outputs["scores"], synthetic=dataclasses.asdict(config.data)["raw"] == "demo")
+    say(what="all of it", path=outcome.outputs["scores"], synthetic=config.data.is_demo)
     return 0
 
 

@@ -13,7 +13,6 @@ those of `benchmarks/forest.py`.
 from __future__ import annotations
 
 import json
-import statistics
 import sys
 import tempfile
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from forest import drawn_rows, spark_table, timed
+from forest import drawn_rows, from_command_line, measured, spark_table, timed
 from pyspark.ml.classification import GBTClassificationModel, RandomForestClassificationModel
 from sklearn.ensemble import RandomForestClassifier
 
@@ -150,14 +149,11 @@ def main(rows: int, pairs: int, peers: list[str]) -> int:
         ours()
         theirs()
         both = [(timed(ours)[0], timed(theirs)[0]) for _ in range(pairs)]
-        ratios = [other / own for own, other in both]
         sys.stdout.write(json.dumps({
             "bench": "scoring", "peer": peer, "data": source, "rows": rows, "features": values.shape[1],
             "classes": int(labels.max()) + 1, "trees": _TREES, "depth": 5 if peer == "mllib_boosting" else _DEPTH,
             "threads": _THREADS, "pairs": pairs,
-            "ratio": round(statistics.median(ratios), 1), "low": round(min(ratios), 1), "high": round(max(ratios), 1),
-            "seconds": round(statistics.median(own for own, _ in both), 2),
-            "peer_seconds": round(statistics.median(other for _, other in both), 2),
+            **measured(both),
             "differing": None if peer == "scikit-learn" else _differing(ours, theirs),
         }) + "\n")
         sys.stdout.flush()
@@ -165,7 +161,4 @@ def main(rows: int, pairs: int, peers: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(
-        int(sys.argv[1]) if len(sys.argv) > 1 else 200_000, int(sys.argv[2]) if len(sys.argv) > 2 else 5,
-        sys.argv[3:] or list(_PEERS),
-    ))
+    sys.exit(from_command_line(main, _PEERS))
