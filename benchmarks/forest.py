@@ -99,6 +99,7 @@ def spark_table(values: np.ndarray, classes: np.ndarray) -> tuple[Any, Problem]:
     names = tuple(f"f{i}" for i in range(values.shape[1]))
     problem = Problem("attack", names, "all", tuple(range(int(classes.max()) + 1)), tuple(Scaling(n, 0.0, 1.0) for n in names))
     columns = {"flow_id": np.arange(len(values)), "attack_id": classes.astype(np.int32)}
+    columns[problem.copies_column] = np.ones(len(values), np.int32)
     columns |= dict(zip(names, values.T, strict=True))
     flows = started_session("bench forest").createDataFrame(pa.table(columns)).repartition(_THREADS).cache()
     flows.count()
