@@ -224,7 +224,7 @@ def _flow_rows(file: CapturedFile, parsed: Parsed, schema: pa.Schema) -> pa.Tabl
         else:
             column = pa.nulls(rows, field.type)
         columns.append(column)
-        # Without room for nulls that cannot be, Arrow writes a tenth faster; to a reader the table's schema decides.
+        # Without room for nulls that cannot be, Arrow writes faster; to a reader the table's schema decides.
         fields.append(pa.field(field.name, column.type, field.nullable and field.name not in places))
     return pa.Table.from_arrays(columns, schema=pa.schema(fields))
 
