@@ -108,6 +108,7 @@ class EvaluateConfig:
     run: str
     bootstrap: int
     false_alarms_per_million: int
+    verdict_error: float
     costs: CostsConfig
 
 
@@ -343,6 +344,7 @@ def _impossible_values(config: Config) -> list[str]:
         (config.evaluate.bootstrap >= 100, "evaluate.bootstrap must be at least 100"),
         (0 < config.evaluate.false_alarms_per_million < 1_000_000,
          "evaluate.false_alarms_per_million must lie between 1 and 999999"),
+        (0 < config.evaluate.verdict_error < 0.5, "evaluate.verdict_error must lie between 0 and 0.5"),
         (costs.false_alarm >= 0, "evaluate.costs.false_alarm must not be negative"),
         (costs.mistaken >= 0, "evaluate.costs.mistaken must not be negative"),
         (all(cost >= 0 for cost in costs.missed.values()), "evaluate.costs.missed must not be negative"),
