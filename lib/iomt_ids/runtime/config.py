@@ -113,6 +113,14 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True)
+class UnknownConfig:
+    """Who is asked about attacks that it has not learnt, and which these are."""
+
+    detectors: list[str]
+    hold_out: list[str]
+
+
+@dataclass(frozen=True)
 class ServeConfig:
     """Which model is served and when a new one replaces it."""
 
@@ -133,6 +141,7 @@ class Config:
     features: FeaturesConfig
     train: TrainConfig
     evaluate: EvaluateConfig
+    unknown: UnknownConfig
     serve: ServeConfig
     models: dict[str, dict[str, Any]]
 
