@@ -14,8 +14,8 @@ from iomt_ids.distributed.launch import HorovodLauncher
 from iomt_ids.evaluate.hierarchy_counts import HierarchyCounts, count_hierarchy
 from iomt_ids.evaluate.judge import describe_data
 from iomt_ids.evaluate.score_counts import ScoreCounts, count_scores
-from iomt_ids.evaluate.unknown import describe_unknown, plan_folds, unknown_table
-from iomt_ids.evaluate.unknown_report import render_unknown
+from iomt_ids.evaluate.unknown import describe_unknown, plan_folds
+from iomt_ids.evaluate.unknown_report import render_unknown, unknown_table
 from iomt_ids.models import detectors, who_takes_part
 from iomt_ids.prepare.copies import under_policy
 from iomt_ids.prepare.features import fit_again, state_problem
@@ -28,7 +28,6 @@ from iomt_ids.runtime.runs import describe_run, start_run
 from iomt_ids.runtime.tables import Warehouse
 from iomt_ids.runtime.versions import versions
 from jobs import build_features, ingest_flows, refine_flows
-
 
 Counts = tuple[ScoreCounts, HierarchyCounts]
 

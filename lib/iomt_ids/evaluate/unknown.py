@@ -252,38 +252,3 @@ def _novelty(levels: HierarchyCounts, held: Sequence[int]) -> dict[str, Any]:
         "auroc": auroc(flagged["known"], flagged["held_out"]), "error": NOVELTY_ERROR,
         "called_new": {name: share(int(rows[new].sum()), int(rows.sum())) for name, rows in flagged.items()},
     }
-
-
-def unknown_table(content: Mapping[str, Any]) -> str:
-    """The result as plain text, for the terminal: lines of at most 119 characters without a newline at the end."""
-    lines = [f"{content['data']['name']}{', synthetic demo data' if content['data']['synthetic'] else ''}: attacks that were not "
-             f"learnt, test split, at {content['false_alarms_per_million']:,} false alarms in a million",
-             f"{'detector':<20}  {'held out':<24} {'rows':>6} {'any alert (95 %)':>19} {'if learnt':>9} {'looks new, AUROC':>16}  taken for"]
-    lines.append("-" * 119)
-    for e in content["folds"]:
-        first = e["mistaken_for"][0] if e["mistaken_for"] else {"class": "-"}
-        novelty = e["novelty"]["auroc"]
-        lines.append(f"{e['detector']:<20}  {e['held_out']:<24} {e['rows']:>6} {rate_text(e['recall']):>19} "
-                     f"{_short(e['recall_learnt'] and e['recall_learnt']['rate']):>9} "
-                     f"{_short(novelty and novelty['value']):>16}  {first['class'][:20]}")
-    for a in content["anomaly"]:
-        for name, found in a["held_out"].items():
-            area = found["alarm"] and f"AUROC against benign {found['alarm']['value']:.3f}"
-            rows = found["recall"]["rows"] if found["recall"] else 0
-            lines.append(f"{a['detector']:<20}  {name:<24} {rows:>6} {rate_text(found['recall']):>19}            {area or ''}")
-    return "\n".join(line[:119] for line in lines)
-
-
-def rate_text(found: Mapping[str, Any] | None) -> str:
-    """A share with its interval in short.
-
-    Examples
-    --------
-    >>> rate_text({"rate": 0.5, "low": 0.25, "high": 0.75}), rate_text(None)
-    ('.500 (.250-.750)', '-')
-    """
-    return "-" if found is None else f"{_short(found['rate'])} ({_short(found['low'])}-{_short(found['high'])})"
-
-
-def _short(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}".removeprefix("0")
