@@ -6,7 +6,7 @@
 
 import sys
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from iomt_ids.contract.tables import GOLD_FEATURES, GOLD_PREPARATION
@@ -32,11 +32,11 @@ from jobs import build_features, ingest_flows, refine_flows
 Counts = tuple[ScoreCounts, HierarchyCounts]
 
 
-def counts_without(spark: SparkSession, config: Config, detector: str, name: str = "", attacks: tuple[int, ...] = ()) -> Counts:
+def counts_without(flows: DataFrame, config: Config, detector: str, name: str = "", attacks: tuple[int, ...] = ()) -> Counts:
     """Train without some attacks, and count what is said of rows that nothing was learnt from."""
     log().info("training %s without %s", detector, name or "leaving anything out")
-    warehouse, kind, is_left_out = Warehouse.of(config), detectors()[detector], F.col("attack_id").isin(*attacks)
-    flows, preparation = warehouse.read(spark, GOLD_FEATURES), warehouse.read(spark, GOLD_PREPARATION)
+    spark, kind, is_left_out = flows.sparkSession, detectors()[detector], F.col("attack_id").isin(*attacks)
+    preparation = Warehouse.of(config).read(spark, GOLD_PREPARATION)
     seen = flows.filter((F.col("split") == "train") & ~is_left_out)
     whole = state_problem(seen, preparation, task=kind.tasks[-1], feature_set=config.features.set)
     unseen = flows.filter((F.col("split") != "train") & ~((F.col("split") == "validation") & is_left_out))
@@ -64,16 +64,17 @@ def run(spark: SparkSession, config: Config) -> Outcome:
     if not warehouse.exists(GOLD_FEATURES):
         for job in (ingest_flows, refine_flows, build_features):
             job.run(spark, config)
-    flows = warehouse.read(spark, GOLD_FEATURES)
+    flows = warehouse.read(spark, GOLD_FEATURES).persist()  # read once, not for every attack
     asked, anomaly = who_takes_part(config.unknown.detectors)
     folds = plan_folds(flows.select("split", "attack_id").distinct().collect(), config.unknown.hold_out)
     into = start_run(config.home, "unknown_attacks")
-    whole = {d: counts_without(spark, config, d) for d in (*asked, *anomaly)}
-    without = {(d, fold.name): counts_without(spark, config, d, fold.name, fold.attacks) for fold in folds for d in asked}
+    whole = {d: counts_without(flows, config, d) for d in (*asked, *anomaly)}
+    without = {(d, fold.name): counts_without(flows, config, d, fold.name, fold.attacks) for fold in folds for d in asked}
     content = {
         "run": describe_run(into, config, versions(spark)), "data": describe_data(flows, config.data, warehouse.versions()),
         **describe_unknown(folds, whole, without, anomaly, config.evaluate),
     }
+    flows.unpersist()
     into.write("unknown_attacks.json", content)
     into.write("unknown_attacks.html", render_unknown(content))
     into.finish(content["run"])
