@@ -22,6 +22,7 @@ setup(
         "numpy>=2.0,<2.1",  # TensorFlow 2.18 from above, pyarrow 26 from below
         "pandas>=2.2,<3",
         "pyarrow>=23.0.1",  # below it there is an advisory
+        "scikit-learn>=1.6",  # grows the isolation forest
         "numba>=0.61",  # compiles the histogram trees and their scorer
         "pyyaml",
         "psutil",

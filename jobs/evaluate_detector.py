@@ -13,6 +13,8 @@ from pyspark.sql import functions as F
 
 from iomt_ids.contract.tables import GOLD_FEATURES, GOLD_SCORES
 from iomt_ids.evaluate.compare import comparison_table, operating_table
+from iomt_ids.evaluate.hierarchy import describe_hierarchy
+from iomt_ids.evaluate.hierarchy_counts import count_hierarchy
 from iomt_ids.evaluate.judge import Verdict, describe_verdicts, judge_model, scores_table
 from iomt_ids.evaluate.operating import describe_operating
 from iomt_ids.evaluate.report import render_report
@@ -32,8 +34,8 @@ from jobs import build_features, ingest_flows, refine_flows
 OPTIONS = {"--false-alarms-per-million": "evaluate.false_alarms_per_million"}
 
 
-def verdict_on(spark: SparkSession, config: Config, model: SavedModel) -> tuple[Verdict, dict[str, Any]]:
-    """A model's scores and operating points on the rows that no model has learnt from; of equal rows one counts for all."""
+def verdict_on(spark: SparkSession, config: Config, model: SavedModel) -> tuple[Verdict, dict[str, Any], dict[str, Any]]:
+    """A model's scores, operating points and levels on the rows that no model has learnt from; of equal rows one counts for all."""
     log().info("scoring %s", model.name)
     start = time.monotonic()
     flows = with_past(Warehouse.of(config).read(spark, GOLD_FEATURES), model.problem)
@@ -50,9 +52,13 @@ def verdict_on(spark: SparkSession, config: Config, model: SavedModel) -> tuple[
             model.name, model.detector, model.problem, count_scores(told, model.problem, weight=model.problem.copies_column),
             false_alarms_per_million=config.evaluate.false_alarms_per_million, costs=config.evaluate.costs,
         )
+        hierarchy = describe_hierarchy(
+            model.name, model.detector, model.problem, count_hierarchy(told, model.problem),
+            error=config.evaluate.verdict_error, resamples=config.evaluate.bootstrap, seed=seed,
+        ) if model.problem.task == "attack" else {}
     finally:
         told.unpersist()
-    return verdict.with_facts(train_seconds=model.facts["train_seconds"], score_seconds=seconds), operating
+    return verdict.with_facts(train_seconds=model.facts["train_seconds"], score_seconds=seconds), operating, hierarchy
 
 
 def judge(spark: SparkSession, config: Config, models: list[SavedModel], into: Run) -> dict[str, Any]:
@@ -63,8 +69,9 @@ def judge(spark: SparkSession, config: Config, models: list[SavedModel], into: R
     log().info("describing attacks and devices, looking for leaks")
     content = {
         "run": describe_run(into, config, versions(spark)),
-        **describe_verdicts([verdict for verdict, _ in judged], flows, config.data, warehouse.versions()),
-        "operating": [operating for _, operating in judged],
+        **describe_verdicts([verdict for verdict, _, _ in judged], flows, config.data, warehouse.versions()),
+        "operating": [operating for _, operating, _ in judged],
+        "hierarchy": [hierarchy for _, _, hierarchy in judged if hierarchy],
         "models": {model.name: model.facts for model in models},
     }
     into.write("scores.json", content)

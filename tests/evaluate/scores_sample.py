@@ -9,7 +9,7 @@ from typing import Any
 
 from iomt_ids.contract.attacks import ATTACKS, TASKS, benign_labels, class_names
 from iomt_ids.contract.flows import feature_names
-from tests.evaluate.simulated import counted, described, simulated
+from tests.evaluate.simulated import counted, described, simulated, told_by_level
 
 DETECTORS = ("random_forest", "gradient_boosted", "dense_net", "decision_tree", "logistic_regression")
 _SKILL = {
@@ -72,6 +72,7 @@ def sample_scores(
         },
         "scores": scores,
         "operating": [_operating(*name.split("-")) for name in models],
+        "hierarchy": [_hierarchy(name) for name in models if "-attack-" in name],
         "models": models,
         "insight": {
             "attacks": [_attack(a, dice) for a in ATTACKS if a.category != "Benign"],
@@ -113,6 +114,16 @@ def _operating(detector: str, task: str, features: str) -> dict[str, Any]:
     """Of a simulated detector; those of a task and feature set are the same for all detectors."""
     entry = copy.deepcopy(_simulated_entry(task, features))
     return entry | {"model": f"{detector}-{task}-{features}", "detector": detector}
+
+
+def _hierarchy(model: str) -> dict[str, Any]:
+    detector, _, features = model.split("-")
+    return copy.deepcopy(_simulated_levels(features)) | {"model": model, "detector": detector}
+
+
+@functools.cache
+def _simulated_levels(features: str) -> dict[str, Any]:
+    return told_by_level("attack", simulated("attack", 3000, seed=6), error=0.1, features=features)
 
 
 @functools.cache

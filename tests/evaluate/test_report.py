@@ -69,6 +69,7 @@ def test_every_section_and_table_is_there(browser: Browser, page: Path) -> None:
         "comparison",
         "models",
         "operating",
+        "hierarchy",
         "learning",
         "importance",
         "leaks",
@@ -101,6 +102,9 @@ def test_every_section_and_table_is_there(browser: Browser, page: Path) -> None:
         "point-dense_net-attack-leak_free",
         "found-random_forest-binary-all",
         "areas-decision_tree-category-leak_free",
+        "hierarchy",
+        "depth-random_forest-attack-all",
+        "sets-dense_net-attack-leak_free",
     }
     assert wanted <= tables
     assert browser.ask("document.querySelectorAll('#models svg.heat').length") == 18

@@ -94,6 +94,10 @@ ALERTS = T.StructType([
     T.StructField("probability", T.DoubleType(), False),
     T.StructField("is_alert", T.BooleanType(), False),
     T.StructField("model", T.StringType(), False),
+    # The deepest level that the model is sure enough of; null where it is sure of none, or where nobody knows how sure it must be.
+    T.StructField("sure_level", T.StringType(), True),
+    T.StructField("sure_verdict", T.StringType(), True),
+    T.StructField("sure_probability", T.DoubleType(), True),
 ])
 
 

@@ -63,3 +63,27 @@ def assignments(
     raise_all(problems, ConfigError, "configuration")
     learnt = [(feature_set, wanted), *compared.items()]
     return list(dict.fromkeys((d, task, of) for of, chosen in learnt for d, tasks in chosen.items() for task in tasks))
+
+
+def who_takes_part(asked: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Who is asked about attacks that it has not learnt.
+
+    Parameters
+    ----------
+    asked : sequence of str
+        Detectors that name single attacks.
+
+    Returns
+    -------
+    named, anomaly : list of str
+        Those asked, once each, and every detector that knows benign rows only: these need not be asked.
+
+    Raises
+    ------
+    ConfigError
+        Naming every detector that is unknown, with the nearest known one, or that cannot name attacks.
+    """
+    named = [name for name, _, _ in assignments({name: ["attack"] for name in asked}, "", {}, [])]
+    wrong = [name for name in named if "attack" not in detectors()[name].tasks]
+    raise_all([f"detector '{name}' names no attacks" for name in wrong], ConfigError, "configuration")
+    return named, [name for name, kind in detectors().items() if kind.is_anomaly]

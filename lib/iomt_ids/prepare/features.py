@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from pyspark.sql import Column, DataFrame
@@ -93,6 +94,21 @@ def state_problem(train: DataFrame, preparation: DataFrame, *, task: str, featur
         raise ContractError("gold.features holds no past; build it with features.set=past or train.compare_past")
     labels = sorted(row[0] for row in train.select(f"{task}_id").distinct().collect())
     return Problem(task, features, feature_set, tuple(labels), tuple(fitted[name] for name in features), past_windows)
+
+
+def fit_again(problem: Problem, rows: DataFrame) -> Problem:
+    """The same problem with centres and scales of some rows only, for a detector that must not know of the others.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Rows of the train split with every feature of the problem.
+    """
+    fitted = {row["feature"]: Scaling(row["feature"], row["center"], row["scale"])
+              for row in fit_preparation(rows, problem.features).collect()}
+    if not fitted:
+        raise ContractError("there are no rows to fit centres and scales on")
+    return dataclasses.replace(problem, scaling=tuple(fitted[name] for name in problem.features))
 
 
 def _rounded(value: float) -> float:

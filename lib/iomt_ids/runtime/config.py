@@ -108,7 +108,16 @@ class EvaluateConfig:
     run: str
     bootstrap: int
     false_alarms_per_million: int
+    verdict_error: float
     costs: CostsConfig
+
+
+@dataclass(frozen=True)
+class UnknownConfig:
+    """Who is asked about attacks that it has not learnt, and which these are."""
+
+    detectors: list[str]
+    hold_out: list[str]
 
 
 @dataclass(frozen=True)
@@ -132,6 +141,7 @@ class Config:
     features: FeaturesConfig
     train: TrainConfig
     evaluate: EvaluateConfig
+    unknown: UnknownConfig
     serve: ServeConfig
     models: dict[str, dict[str, Any]]
 
@@ -343,6 +353,7 @@ def _impossible_values(config: Config) -> list[str]:
         (config.evaluate.bootstrap >= 100, "evaluate.bootstrap must be at least 100"),
         (0 < config.evaluate.false_alarms_per_million < 1_000_000,
          "evaluate.false_alarms_per_million must lie between 1 and 999999"),
+        (0 < config.evaluate.verdict_error < 0.5, "evaluate.verdict_error must lie between 0 and 0.5"),
         (costs.false_alarm >= 0, "evaluate.costs.false_alarm must not be negative"),
         (costs.mistaken >= 0, "evaluate.costs.mistaken must not be negative"),
         (all(cost >= 0 for cost in costs.missed.values()), "evaluate.costs.missed must not be negative"),
