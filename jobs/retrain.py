@@ -8,8 +8,9 @@ import sys
 
 from pyspark.sql import SparkSession
 
+from iomt_ids.contract.splits import OFFICIAL
 from iomt_ids.evaluate.compare import comparison_table, operating_table
-from iomt_ids.evaluate.gate import best_model, decide, score_on_test
+from iomt_ids.evaluate.gate import Decision, best_model, decide, score_on_test
 from iomt_ids.runtime.config import Config
 from iomt_ids.runtime.job import Outcome, job_main
 from iomt_ids.runtime.log import log
@@ -29,11 +30,15 @@ def run(spark: SparkSession, config: Config) -> Outcome:
     train_detector.train(spark, config, into)
     content = evaluate_detector.judge(spark, config, into.models(), into)
     chosen = best_model(content["scores"], task=config.serve.task, features=config.features.set)
-    rival = evaluate_detector.verdict_on(spark, config, served)[0].scores if served else []
-    decision = decide(
-        score_on_test(content["scores"], chosen), score_on_test(rival, served.name if served else None),
-        has_served=served is not None, tolerance=config.serve.tolerance,
-    )
+    if config.split.scheme == OFFICIAL:
+        rival = evaluate_detector.verdict_on(spark, config, served)[0].scores if served else []
+        decision = decide(
+            score_on_test(content["scores"], chosen), score_on_test(rival, served.name if served else None),
+            has_served=served is not None, tolerance=config.serve.tolerance,
+        )
+    else:
+        # The served model has learnt from rows that this scheme tests on, or this one from rows that the official one does.
+        decision = Decision(False, f"models of split.scheme={config.split.scheme} are for comparison and are not served")
     log().info("%s: %s", chosen, decision.reason)
     gate = {"candidate": chosen, "served": f"{served.run}/{served.name}" if served else None, **decision.as_dict()}
     into.finish({**content["run"], "rows": read.rows, "gate": gate})
