@@ -54,7 +54,6 @@ def verdict_on(
     require_complete(unseen.limit(1), model.problem.features)
     scored = detectors()[model.detector].load(spark, model.folder, model.problem).transform(unseen)
     told = scored.drop(*model.problem.features, "past").persist()
-    answers = keep_answers(told, model.problem).persist()
     try:
         seed = derive_seed(config.seed, "bootstrap")
         verdict = judge_model(model.name, model.detector, model.problem, told, resamples=config.evaluate.bootstrap, seed=seed)
@@ -65,6 +64,7 @@ def verdict_on(
         )
         if keep is not None:
             # One more look at what is cached still; later it would be scored once more.
+            answers = keep_answers(told, model.problem).persist()
             answers.count()
             keep.append(Answers(model.name, model.detector, model.problem, operating["threshold"], answers))
     finally:
