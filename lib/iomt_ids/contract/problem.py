@@ -8,6 +8,7 @@ from typing import Any
 
 from iomt_ids.contract.attacks import class_names, fingerprint
 from iomt_ids.contract.errors import ContractError
+from iomt_ids.contract.splits import OFFICIAL
 from iomt_ids.contract.tables import copies_column
 
 # What is learnt from rows of a class with one vector; see `prepare.copies.under_policy`.
@@ -45,6 +46,8 @@ class Problem:
         One entry a feature, in the same order.
     past_windows : int
         Windows before a row that its features tell of; 0 if they are of the row alone.
+    split_scheme : str
+        How rows were cut into train and test, see `contract.splits`.
     """
 
     task: str
@@ -53,6 +56,7 @@ class Problem:
     labels: tuple[int, ...]
     scaling: tuple[Scaling, ...]
     past_windows: int = 0
+    split_scheme: str = OFFICIAL
 
     @property
     def label_column(self) -> str:
@@ -92,5 +96,6 @@ class Problem:
             feature_set=values["feature_set"],
             labels=tuple(values["labels"]),
             scaling=tuple(Scaling(**s) for s in values["scaling"]),
-            past_windows=values.get("past_windows", 0),  # models of before the set `past` do not say
+            # Models of before these were told do not say.
+            past_windows=values.get("past_windows", 0), split_scheme=values.get("split_scheme", OFFICIAL),
         )

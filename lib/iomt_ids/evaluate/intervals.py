@@ -80,7 +80,7 @@ def chance_of_so_few(hits: int, rows: int, share: float) -> float:
     (0.047553, 1.0)
     """
     # Misses are as many as that or more, and their share is at most what was seen of them.
-    return _upper_tail(rows - hits, rows, 1 - share) if hits < share * rows else 1.0
+    return upper_tail(rows - hits, rows, 1 - share) if hits < share * rows else 1.0
 
 
 def _lower_bound(hits: int, rows: int, tail: float) -> float:
@@ -92,11 +92,11 @@ def _lower_bound(hits: int, rows: int, tail: float) -> float:
         middle = (low + high) / 2
         if high - low <= 1e-14 * high:
             break
-        low, high = (low, middle) if _upper_tail(hits, rows, middle) > tail else (middle, high)
+        low, high = (low, middle) if upper_tail(hits, rows, middle) > tail else (middle, high)
     return (low + high) / 2
 
 
-def _upper_tail(hits: int, rows: int, share: float) -> float:
+def upper_tail(hits: int, rows: int, share: float) -> float:
     """Probability of `hits` or more among `rows`, for a share of at most ``hits / rows``: terms only get smaller."""
     if share <= 0:
         return 0.0

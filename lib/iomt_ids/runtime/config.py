@@ -21,6 +21,7 @@ from iomt_ids.contract.attacks import CATEGORIES, TASKS
 from iomt_ids.contract.errors import ConfigError, raise_all
 from iomt_ids.contract.flows import FEATURE_SETS, RELEASES
 from iomt_ids.contract.problem import DUPLICATES
+from iomt_ids.contract.splits import SCHEMES, Scheme
 
 DEMO = "demo"
 
@@ -67,8 +68,10 @@ class IngestConfig:
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """How the validation split is taken from the train split."""
+    """How rows are cut into train and test, and how the validation split is taken from the train split."""
 
+    scheme: str
+    test_fraction: float
     validation_fraction: float
     salt: str
 
@@ -109,6 +112,7 @@ class EvaluateConfig:
     bootstrap: int
     false_alarms_per_million: int
     verdict_error: float
+    stable_windows: int
     costs: CostsConfig
 
 
@@ -149,6 +153,11 @@ class Config:
     def home(self) -> Path:
         """The folder of this data's tables and runs."""
         return Path(self.output.folder) / self.data.name
+
+    def split_scheme(self, name: str | None = None) -> Scheme:
+        """The configured way to cut rows into train and test, or another one with the same settings."""
+        # No test row may tell of a train row in its past.
+        return Scheme(name or self.split.scheme, self.split.test_fraction, self.features.past_windows, self.split.salt)
 
     def with_values(self, **sections: dict[str, Any]) -> Config:
         """A copy in which keys of some sections have other values."""
@@ -339,6 +348,8 @@ def _impossible_values(config: Config) -> list[str]:
     costs = config.evaluate.costs
     checks = [
         (config.output.format in ("delta", "parquet"), f"output.format is {config.output.format!r}: delta or parquet"),
+        (config.split.scheme in SCHEMES, f"split.scheme is {config.split.scheme!r}: {', '.join(SCHEMES)}"),
+        (0 < config.split.test_fraction < 1, "split.test_fraction must lie between 0 and 1"),
         (0 < config.split.validation_fraction < 0.5, "split.validation_fraction must lie between 0 and 0.5"),
         (config.train.duplicates in DUPLICATES, f"train.duplicates is {config.train.duplicates!r}: {' or '.join(DUPLICATES)}"),
         (config.features.set in FEATURE_SETS, f"features.set is {config.features.set!r}: {' or '.join(FEATURE_SETS)}"),
@@ -354,6 +365,7 @@ def _impossible_values(config: Config) -> list[str]:
         (0 < config.evaluate.false_alarms_per_million < 1_000_000,
          "evaluate.false_alarms_per_million must lie between 1 and 999999"),
         (0 < config.evaluate.verdict_error < 0.5, "evaluate.verdict_error must lie between 0 and 0.5"),
+        (config.evaluate.stable_windows >= 1, "evaluate.stable_windows must be at least 1"),
         (costs.false_alarm >= 0, "evaluate.costs.false_alarm must not be negative"),
         (costs.mistaken >= 0, "evaluate.costs.mistaken must not be negative"),
         (all(cost >= 0 for cost in costs.missed.values()), "evaluate.costs.missed must not be negative"),
