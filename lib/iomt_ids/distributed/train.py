@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from iomt_ids.contract.errors import ContractError
+from iomt_ids.distributed.checkpoint import Checkpoint, Progress
 from iomt_ids.distributed.network import build_network, hash_weights, weights_to_bytes
 from iomt_ids.distributed.shards import ShardPlan, count_rows, read_shard, scale
 from iomt_ids.distributed.work import Communicator
@@ -42,7 +44,8 @@ def train_rank(job: dict[str, Any], ranks: Communicator) -> tuple[dict[str, Any]
     ----------
     job : dict
         ``train``, ``validation`` (files), ``features``, ``label`` (columns), ``labels``, ``scaling``, ``seed``
-        and ``params`` (of `models.dense_net.Params`).
+        and ``params`` (of `models.dense_net.Params`); ``checkpoint`` if it is to go on where an earlier one ended
+        (see `checkpoint.Checkpoint`).
     ranks : Communicator
         The other ranks.
 
@@ -58,14 +61,14 @@ def train_rank(job: dict[str, Any], ranks: Communicator) -> tuple[dict[str, Any]
     train, validation = _read(job, "train", ranks), _read(job, "validation", ranks)
     started = time.monotonic()
     training = Training(job, plan, train, ranks)
-    curves, best_epoch, weights = _follow_epochs(training, validation, job["params"], plan)
+    progress = _follow_epochs(training, validation, job["params"], Checkpoint(job.get("checkpoint"), training))
     facts = {
-        "weights_sha256": hash_weights(weights), "curves": curves, "best_epoch": best_epoch, "epochs": len(curves),
-        "steps": len(curves) * plan.steps, "rows": len(train.classes),
+        "weights_sha256": hash_weights(progress.weights), "curves": progress.curves, "best_epoch": progress.best_epoch,
+        "epochs": len(progress.curves), "steps": len(progress.curves) * plan.steps, "rows": len(train.classes),
         "train_seconds": round(time.monotonic() - started, 3),
     }
     # Horovod: one rank saves.
-    return facts, weights_to_bytes(weights) if ranks.rank == 0 else b""
+    return facts, weights_to_bytes(progress.weights) if ranks.rank == 0 else b""
 
 
 class Training:
@@ -95,23 +98,26 @@ class Training:
         self.net = build_network(len(job["features"]), self.n_classes, params["layers"], params["dropout"], own_seed)
         self.optimizer = _optimizer(params, ranks.size, epochs_of(params, plan.steps) * plan.steps)
         self.optimizer.build(self.net.trainable_variables)
+        # What dropout has thrown so far; Keras does not count these among the weights.
+        kept = {id(v) for v in self.net.weights}
+        self.dice = [v for v in self.net.variables if id(v) not in kept]
         # Horovod: all ranks start from the weights of rank 0.
         ranks.broadcast(self.net.weights)
         self._class_weights = tf.constant(self._temper(params["class_weight_power"]), tf.float32)
         self._step = tf.function(self._take_step, reduce_retracing=True)
         self.logits = tf.function(lambda x: self.net(x, training=False), reduce_retracing=True)
 
-    def run_epoch(self, epoch: int) -> float:
-        """Learn from every row once; the mean loss over ranks."""
+    def run_steps(self, epoch: int, first: int, last: int) -> float:
+        """Take the steps ``first`` to ``last - 1`` of an epoch; the sum of their losses, averaged over ranks."""
         import tensorflow as tf
 
         order = np.random.default_rng([self.seed, epoch, self.ranks.rank]).permutation(len(self.train.classes))
         losses = [
             self._step(tf.constant(self.train.features[rows]), tf.constant(self.train.classes[rows]))
-            for rows in self.plan.batches(self.ranks.rank, order)
+            for rows in islice(self.plan.batches(self.ranks.rank, order), first, last)
         ]
         # Horovod: a metric is averaged before anybody reads it.
-        return float(self.ranks.sum([float(tf.reduce_mean(tf.stack(losses)))])[0] / self.ranks.size)
+        return float(self.ranks.sum([float(tf.reduce_sum(tf.stack(losses)))])[0] / self.ranks.size)
 
     def judge(self, rows: Rows) -> dict[str, float]:
         """Loss, accuracy and macro-F1 over the rows of all ranks; empty if there are none."""
@@ -169,24 +175,37 @@ def epochs_of(params: dict[str, Any], steps: int) -> int:
     return int(min(max(-(-params["steps"] // steps), params["epochs_at_least"]), params["epochs_at_most"]))
 
 
-def _follow_epochs(
-    training: Training, validation: Rows, params: dict[str, Any], plan: ShardPlan
-) -> tuple[list[dict[str, Any]], int, list[np.ndarray]]:
+def _follow_epochs(training: Training, validation: Rows, params: dict[str, Any], checkpoint: Checkpoint) -> Progress:
     """Train to the end, or until validation has not improved for a while; keep the best epoch's weights."""
-    curves: list[dict[str, Any]] = []
-    best, best_epoch, weights = -1.0, 0, training.net.get_weights()
-    for epoch in range(1, epochs_of(params, plan.steps) + 1):
-        loss = training.run_epoch(epoch)
-        judged = training.judge(validation)
-        curves.append({"epoch": epoch, "train_loss": loss, **judged})
+    progress = checkpoint.load() or Progress(training.net.get_weights())
+    while not progress.done:
+        _finish_epoch(training, progress, checkpoint)
+        loss, judged = progress.loss / training.plan.steps, training.judge(validation)
+        progress.curves.append({"epoch": progress.epoch, "train_loss": loss, **judged})
         if not np.isfinite(loss):
-            raise ContractError(f"the loss is {loss} in epoch {epoch}; lower models.dense_net.learning_rate")
+            raise ContractError(f"the loss is {loss} in epoch {progress.epoch}; lower models.dense_net.learning_rate")
         # Without validation rows the last epoch is the best known. Every rank sees the same numbers and decides alike.
-        if judged.get("validation_f1_macro", best) >= best:
-            best, best_epoch, weights = judged.get("validation_f1_macro", best), epoch, training.net.get_weights()
-        elif epoch - best_epoch >= params["patience"]:
-            break
-    return curves, best_epoch, weights
+        worth = judged.get("validation_f1_macro", progress.best)
+        if worth >= progress.best:
+            progress.best, progress.best_epoch, progress.weights = worth, progress.epoch, training.net.get_weights()
+        elif progress.epoch - progress.best_epoch >= params["patience"]:
+            progress.done = True
+        progress.done |= progress.epoch >= epochs_of(params, training.plan.steps)
+        progress.epoch, progress.step, progress.loss = progress.epoch + 1, 0, 0.0
+        checkpoint.save(progress)
+    return progress
+
+
+def _finish_epoch(training: Training, progress: Progress, checkpoint: Checkpoint) -> None:
+    """Take the steps that are left, in pieces that end at the same steps whether or not anybody was interrupted."""
+    steps = training.plan.steps
+    piece = checkpoint.every_steps or steps
+    while progress.step < steps:
+        last = min(steps, (progress.step // piece + 1) * piece)
+        progress.loss += training.run_steps(progress.epoch, progress.step, last)
+        progress.step = last
+        if last < steps:
+            checkpoint.save(progress)
 
 
 def _read(job: dict[str, Any], split: str, ranks: Communicator) -> Rows:
