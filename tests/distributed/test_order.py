@@ -18,7 +18,10 @@ _PLANS = st.builds(
 def _steps(plan: ShardPlan, seed: int, epoch: int) -> list[np.ndarray]:
     """The rows of all ranks in each step, by their numbers among all rows."""
     dealt = [list(plan.batches(rank, seed, epoch)) for rank in range(plan.ranks)]
-    return [np.stack([mine * plan.ranks + rank for rank, mine in enumerate(step)], axis=1).ravel() for step in zip(*dealt, strict=True)]
+    return [
+        np.stack([mine * plan.ranks + rank for rank, mine in enumerate(step)], axis=1).ravel()
+        for step in zip(*dealt, strict=True)
+    ]
 
 
 @given(_PLANS, st.integers(0, 99))

@@ -74,7 +74,7 @@ def test_a_column_of_arrays_is_read_as_it_stands(tmp_path: Path) -> None:
 @pytest.mark.parametrize("missing", [None, float("inf")])
 def test_a_missing_value_is_refused_by_name(tmp_path: Path, missing: float | None) -> None:
     pq.write_table(pa.table({"y": [0, 1], "a": [1.0, 2.0], "b": [1.0, missing]}), tmp_path / "part-0.parquet")
-    with pytest.raises(ContractError, match="not finite in: b$"):
+    with pytest.raises(ContractError, match=r"not finite in: b$"):
         read_rows(_job([str(tmp_path / "part-0.parquet")], ["a", "b"], "y"), "train", 0, 1)
 
 

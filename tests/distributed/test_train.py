@@ -13,6 +13,7 @@ import pytest
 
 from iomt_ids.contract.errors import ContractError
 from iomt_ids.distributed.architectures import build_network
+from iomt_ids.distributed.checkpoint import Checkpoint
 from iomt_ids.distributed.network import hash_weights, softmax, weights_from_bytes, weights_to_bytes
 from iomt_ids.distributed.order import ShardPlan
 from iomt_ids.distributed.train import _follow_epochs, epochs_of, train_rank
@@ -55,8 +56,9 @@ class _Scripted:
         self.scores = scores
         self.epoch = 0
         self.net = self
+        self.plan = ShardPlan(1, 1, 1)
 
-    def run_epoch(self, epoch: int) -> float:
+    def run_steps(self, epoch: int, first: int, last: int) -> float:
         self.epoch = epoch
         return 1.0 / epoch
 
@@ -74,8 +76,9 @@ class _Scripted:
 )
 def test_the_weights_kept_are_those_of_the_best_epoch(scores: list[float], best: int, epochs: int) -> None:
     params = {"steps": len(scores), "epochs_at_least": 1, "epochs_at_most": 99, "patience": 3}
-    curves, best_epoch, weights = _follow_epochs(_Scripted(scores), None, params, ShardPlan(1, 1, 1), "dense_net")  # type: ignore[arg-type]
-    assert (best_epoch, int(weights[0][0]), len(curves)) == (best, best, epochs)
+    training = _Scripted(scores)
+    learnt = _follow_epochs(training, None, params, Checkpoint(None, training))  # type: ignore[arg-type]
+    assert (learnt.best_epoch, int(learnt.weights[0][0]), len(learnt.curves)) == (best, best, epochs)
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_gives_others(job: dict[str, Any]) -> None:

@@ -7,12 +7,14 @@ ordinary training on one machine.
 from __future__ import annotations
 
 import time
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from iomt_ids.contract.errors import ContractError
 from iomt_ids.distributed.architectures import build_network
+from iomt_ids.distributed.checkpoint import Checkpoint, Progress
 from iomt_ids.distributed.network import hash_weights, weights_to_bytes
 from iomt_ids.distributed.objective import Classification, Objective, Reconstruction
 from iomt_ids.distributed.order import ShardPlan
@@ -29,7 +31,8 @@ def train_rank(job: dict[str, Any], ranks: Communicator) -> tuple[dict[str, Any]
     ----------
     job : dict
         What `shards.read_rows` asks for; ``network`` (see `architectures.build_network`), ``labels``, ``seed`` and
-        ``params`` (of `models.network.TrainingParams`). A network of kind ``autoencoder`` learns to give rows back.
+        ``params`` (of `models.network.TrainingParams`); ``checkpoint`` if it is to go on where an earlier one ended
+        (see `checkpoint.Checkpoint`). A network of kind ``autoencoder`` learns to give rows back.
     ranks : Communicator
         The other ranks.
 
@@ -45,14 +48,15 @@ def train_rank(job: dict[str, Any], ranks: Communicator) -> tuple[dict[str, Any]
     train, validation = (read_rows(job, split, ranks.rank, ranks.size) for split in ("train", "validation"))
     started = time.monotonic()
     training = Training(job, plan, train, ranks)
-    curves, best_epoch, weights = _follow_epochs(training, validation, job["params"], plan, job["network"]["kind"])
+    progress = _follow_epochs(training, validation, job["params"], Checkpoint(job.get("checkpoint"), training))
     facts = {
-        "weights_sha256": hash_weights(weights), "curves": curves, "best_epoch": best_epoch, "epochs": len(curves),
-        "steps": len(curves) * plan.steps, "rows": len(train.shard), "parameters": training.net.count_params(),
+        "weights_sha256": hash_weights(progress.weights), "curves": progress.curves, "best_epoch": progress.best_epoch,
+        "epochs": len(progress.curves), "steps": len(progress.curves) * plan.steps, "rows": len(train.shard),
+        "parameters": training.net.count_params(),
         "train_seconds": round(time.monotonic() - started, 3),
     }
     # Horovod: one rank saves.
-    return facts, weights_to_bytes(weights) if ranks.rank == 0 else b""
+    return facts, weights_to_bytes(progress.weights) if ranks.rank == 0 else b""
 
 
 class Training:
@@ -76,6 +80,7 @@ class Training:
         params = job["params"]
         self.ranks, self.plan, self.train = ranks, plan, train
         self.labels = np.asarray(job["labels"])
+        self.kind = job["network"]["kind"]
         self.seed = int(job["seed"])
         # Horovod: another seed on each rank, or all would leave out the same units; weights are made equal below.
         own_seed = self.seed + 1000 * ranks.rank
@@ -83,22 +88,27 @@ class Training:
         self.classes = self._known_classes(train)
         self.optimizer = _optimizer(params, ranks.size, epochs_of(params, plan.steps) * plan.steps)
         self.optimizer.build(self.net.trainable_variables)
+        # What dropout has thrown so far; Keras does not count these among the weights.
+        kept = {id(v) for v in self.net.weights}
+        self.dice = [v for v in self.net.variables if id(v) not in kept]
         # Horovod: all ranks start from the weights of rank 0.
         ranks.broadcast(self.net.weights)
-        self.objective = self._objective(job["network"]["kind"], params)
+        self.objective = self._objective(params)
         self._step = tf.function(self._take_step, reduce_retracing=True)
         self._answers = tf.function(lambda x: self.net(x, training=False), reduce_retracing=True)
 
-    def run_epoch(self, epoch: int) -> float:
-        """Learn from every row once; the mean loss over ranks."""
+    def run_steps(self, epoch: int, first: int, last: int) -> float:
+        """Take the steps ``first`` to ``last - 1`` of an epoch; the sum of their losses, averaged over ranks."""
         import tensorflow as tf
 
-        rows_of_steps = (self.train.shard[numbers] for numbers in self.plan.batches(self.ranks.rank, self.seed, epoch))
+        numbers = self.plan.batches(self.ranks.rank, self.seed, epoch)
+        rows_of_steps = (self.train.shard[step] for step in islice(numbers, first, last))
         losses = [
-            self._step(tf.constant(self.train.features[rows]), tf.constant(self.classes[rows])) for rows in rows_of_steps
+            self._step(tf.constant(self.train.features[rows]), tf.constant(self.classes[rows]))
+            for rows in rows_of_steps
         ]
         # Horovod: a metric is averaged before anybody reads it.
-        return float(self.ranks.sum([float(tf.reduce_mean(tf.stack(losses)))])[0] / self.ranks.size)
+        return float(self.ranks.sum([float(tf.reduce_sum(tf.stack(losses)))])[0] / self.ranks.size)
 
     def judge(self, rows: Rows) -> tuple[dict[str, float], float]:
         """What the rows of all ranks say of the net, see `Objective.judge`; empty and nan if there are none."""
@@ -137,8 +147,8 @@ class Training:
             raise ContractError(f"train rows have labels {strangers} that the problem does not name")
         return np.searchsorted(self.labels, train.labels)
 
-    def _objective(self, kind: str, params: dict[str, Any]) -> Objective:
-        if kind == "autoencoder":
+    def _objective(self, params: dict[str, Any]) -> Objective:
+        if self.kind == "autoencoder":
             return Reconstruction()
         weights = self._temper(params["class_weight_power"])
         return Classification(weights, params["label_smoothing"], params["focal_gamma"])
@@ -163,24 +173,37 @@ def epochs_of(params: dict[str, Any], steps: int) -> int:
     return int(min(max(-(-params["steps"] // steps), params["epochs_at_least"]), params["epochs_at_most"]))
 
 
-def _follow_epochs(
-    training: Training, validation: Rows, params: dict[str, Any], plan: ShardPlan, kind: str
-) -> tuple[list[dict[str, Any]], int, list[np.ndarray]]:
+def _follow_epochs(training: Training, validation: Rows, params: dict[str, Any], checkpoint: Checkpoint) -> Progress:
     """Train to the end, or until validation has not improved for a while; keep the best epoch's weights."""
-    curves: list[dict[str, Any]] = []
-    best, best_epoch, weights = -np.inf, 0, training.net.get_weights()
-    for epoch in range(1, epochs_of(params, plan.steps) + 1):
-        loss = training.run_epoch(epoch)
-        judged, worth = training.judge(validation)
-        curves.append({"epoch": epoch, "train_loss": loss, **judged})
+    progress = checkpoint.load() or Progress(training.net.get_weights())
+    while not progress.done:
+        _finish_epoch(training, progress, checkpoint)
+        loss, (judged, worth) = progress.loss / training.plan.steps, training.judge(validation)
+        progress.curves.append({"epoch": progress.epoch, "train_loss": loss, **judged})
         if not np.isfinite(loss):
-            raise ContractError(f"the loss is {loss} in epoch {epoch}; lower models.{kind}.learning_rate")
+            raise ContractError(f"the loss is {loss} in epoch {progress.epoch}; lower models.{training.kind}.learning_rate")
         # Without validation rows the last epoch is the best known. Every rank sees the same numbers and decides alike.
-        if not worth < best:
-            best, best_epoch, weights = (best if np.isnan(worth) else worth), epoch, training.net.get_weights()
-        elif epoch - best_epoch >= params["patience"]:
-            break
-    return curves, best_epoch, weights
+        worth = progress.best if np.isnan(worth) else worth
+        if worth >= progress.best:
+            progress.best, progress.best_epoch, progress.weights = worth, progress.epoch, training.net.get_weights()
+        elif progress.epoch - progress.best_epoch >= params["patience"]:
+            progress.done = True
+        progress.done |= progress.epoch >= epochs_of(params, training.plan.steps)
+        progress.epoch, progress.step, progress.loss = progress.epoch + 1, 0, 0.0
+        checkpoint.save(progress)
+    return progress
+
+
+def _finish_epoch(training: Training, progress: Progress, checkpoint: Checkpoint) -> None:
+    """Take the steps that are left, in pieces that end at the same steps whether or not anybody was interrupted."""
+    steps = training.plan.steps
+    piece = checkpoint.every_steps or steps
+    while progress.step < steps:
+        last = min(steps, (progress.step // piece + 1) * piece)
+        progress.loss += training.run_steps(progress.epoch, progress.step, last)
+        progress.step = last
+        if last < steps:
+            checkpoint.save(progress)
 
 
 def _optimizer(params: dict[str, Any], size: int, steps: int) -> Any:
