@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 from pyspark.sql import functions as F
+from sklearn.metrics import roc_auc_score
 
 from iomt_ids.contract.errors import ConfigError
 from iomt_ids.contract.problem import HISTORY
@@ -46,7 +47,7 @@ def fit(spark, tmp_path_factory):
     def fitted(name, task, repeat=0):
         detector, launcher, params = detectors()[name], HorovodLauncher(spark), detectors()[name].params()
         if name in NETWORKS and name != ON_RANKS:
-            launcher, params = InProcessLauncher(), replace(params, ranks=1, batch_rows=64, epochs_at_most=12)
+            launcher, params = InProcessLauncher(), replace(params, ranks=1, batch_rows=32, epochs_at_most=25)
         told = with_past(rows, asked(name, task))
         return detector.fit(
             told.filter("split = 'train'"), asked(name, task), params,
@@ -69,8 +70,12 @@ def answers(fitted, flows):
 
 @pytest.mark.parametrize(("name", "task"), LEARNT)
 def test_it_learns_classes_that_are_far_apart(fit, unseen, name, task):
-    said = answers(fit(name, task), unseen)[0]
+    said, odds = answers(fit(name, task), unseen)
     truth = [row[0] for row in unseen.orderBy("flow_id").select(f"{task}_id").collect()]
+    if detectors()[name].is_anomaly:
+        # What no attack was shown to can rank them; where ordinary ends depends on columns that are noise here.
+        assert roc_auc_score(truth, odds[:, 1]) >= 0.9
+        return
     assert sum(a != b for a, b in zip(said, truth, strict=True)) <= 4
 
 
