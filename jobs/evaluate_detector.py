@@ -11,6 +11,7 @@ from typing import Any
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from iomt_ids.contract.problem import HISTORY
 from iomt_ids.contract.tables import GOLD_FEATURES, GOLD_SCORES
 from iomt_ids.evaluate.compare import comparison_table, operating_table
 from iomt_ids.evaluate.judge import Verdict, describe_verdicts, judge_model, scores_table
@@ -41,7 +42,7 @@ def verdict_on(spark: SparkSession, config: Config, model: SavedModel) -> tuple[
     # build_features has looked at every row; one tells whether they are of the model's release.
     require_complete(unseen.limit(1), model.problem.features)
     scored = detectors()[model.detector].load(spark, model.folder, model.problem).transform(unseen)
-    told = scored.drop(*model.problem.features, "past").persist()
+    told = scored.drop(*model.problem.features, "past", HISTORY).persist()
     try:
         seed = derive_seed(config.seed, "bootstrap")
         verdict = judge_model(model.name, model.detector, model.problem, told, resamples=config.evaluate.bootstrap, seed=seed)
@@ -53,6 +54,11 @@ def verdict_on(spark: SparkSession, config: Config, model: SavedModel) -> tuple[
     finally:
         told.unpersist()
     return verdict.with_facts(train_seconds=model.facts["train_seconds"], score_seconds=seconds), operating
+
+
+def summed_past(models: list[SavedModel]) -> int:
+    """Windows before a row that `gold.features` has to sum up for these models."""
+    return max((model.problem.past_windows for model in models if not model.problem.is_sequence), default=0)
 
 
 def judge(spark: SparkSession, config: Config, models: list[SavedModel], into: Run) -> dict[str, Any]:
@@ -79,7 +85,7 @@ def run(spark: SparkSession, config: Config) -> Outcome:
     if trained.folder.resolve().parent.parent != config.home.resolve():
         for job in (ingest_flows, refine_flows):
             job.run(spark, config)
-        build_features.run(spark, config, past=max((model.problem.past_windows for model in trained.models()), default=0))
+        build_features.run(spark, config, past=summed_past(trained.models()))
     into = start_run(config.home, "evaluate_detector")
     content = judge(spark, config, trained.models(), into)
     into.finish({"judged": trained.id, **content["run"]})

@@ -24,7 +24,8 @@ def run(spark: SparkSession, config: Config) -> Outcome:
     read = ingest_flows.run(spark, config)
     refine_flows.run(spark, config)
     # The served model is judged on the same rows, so they must tell of the past if it needs them to.
-    build_features.run(spark, config, past=build_features.past_windows(config) or (served.problem.past_windows if served else 0))
+    past = build_features.past_windows(config) or evaluate_detector.summed_past([served] if served else [])
+    build_features.run(spark, config, past=past)
     into = start_run(config.home, "retrain")
     train_detector.train(spark, config, into)
     content = evaluate_detector.judge(spark, config, into.models(), into)

@@ -14,7 +14,7 @@ from iomt_ids.contract.tables import GOLD_FEATURES, GOLD_PREPARATION
 from iomt_ids.distributed.launch import HorovodLauncher
 from iomt_ids.models import assignments, detectors
 from iomt_ids.prepare.copies import under_policy
-from iomt_ids.prepare.features import state_problem
+from iomt_ids.prepare.features import as_sequence, state_problem
 from iomt_ids.prepare.past import with_past
 from iomt_ids.runtime.clock import derive_seed, seconds_since
 from iomt_ids.runtime.config import Config, detector_params
@@ -32,18 +32,21 @@ def train(spark: SparkSession, config: Config, into: Run) -> dict[str, float]:
     wanted = assignments(config.train.detectors, config.features.set, compared, config.models)
     params = {name: detector_params(name, kinds[name].params, config) for name, _, _ in wanted}
     warehouse = Warehouse.of(config)
-    flows, preparation = warehouse.read(spark, GOLD_FEATURES), warehouse.read(spark, GOLD_PREPARATION)
-    learnt_from, held_out = (flows.filter(F.col("split") == split) for split in ("train", "validation"))
+    # One snapshot for every model, whoever writes meanwhile.
+    flows = warehouse.read(spark, GOLD_FEATURES, warehouse.version(GOLD_FEATURES))
+    preparation = warehouse.read(spark, GOLD_PREPARATION, warehouse.version(GOLD_PREPARATION))
+    learnt_from = flows.filter(F.col("split") == "train")
     seconds = {}
     for detector, task, feature_set in wanted:
         name = f"{detector}-{task}-{feature_set}"
         log().info("training %s", name)
         start = time.monotonic()
-        problem = state_problem(learnt_from, preparation, task=task, feature_set=feature_set)
-        rows, validation = (
-            under_policy(with_past(split, problem), problem.copies_column, config.train.duplicates)
-            for split in (learnt_from, held_out)
-        )
+        is_sequential = kinds[detector].is_sequential
+        problem = state_problem(learnt_from, preparation, task=task, feature_set="leak_free" if is_sequential else feature_set)
+        if is_sequential:
+            problem = as_sequence(problem, config.features.past_windows)
+        told = under_policy(with_past(flows, problem), problem.copies_column, config.train.duplicates)
+        rows, validation = (told.filter(F.col("split") == split) for split in ("train", "validation"))
         fitted = kinds[detector].fit(
             rows, problem, params[detector], validation=validation,
             seed=derive_seed(config.seed, name), launcher=HorovodLauncher(spark),
@@ -59,7 +62,7 @@ def run(spark: SparkSession, config: Config) -> Outcome:
     """Train into a run of its own."""
     into = start_run(config.home, "train_detector")
     seconds = train(spark, config, into)
-    into.finish(describe_run(into, config, versions(spark)))
+    into.finish({**describe_run(into, config, versions(spark)), "tables": Warehouse.of(config).versions()})
     rows = Warehouse.of(config).read(spark, GOLD_FEATURES).groupBy("split").count()
     return Outcome(dict(rows.collect()), into.outputs(), into.id, facts={"train_seconds": seconds})
 

@@ -27,7 +27,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {
         "train": _write(folder / "train.parquet", 700, 1), "validation": _write(folder / "val.parquet", 211, 2),
         "features": ["a", "b"], "label": "y", "labels": [0, 2, 5], "scaling": [[0.7, 0.6], [0.0, 0.6]],
-        "seed": 0, "params": asdict(_PARAMS),
+        "seed": 0, "params": asdict(_PARAMS), "network": {"kind": "dense_net", "layers": [8], "dropout": 0.2},
     }
 
 

@@ -12,20 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from iomt_ids.contract.errors import ContractError
+from iomt_ids.distributed.architectures import build_network
 from iomt_ids.distributed.checkpoint import Checkpoint
-from iomt_ids.distributed.network import (
-    build_network,
-    count_parameters,
-    hash_weights,
-    softmax,
-    weights_from_bytes,
-    weights_to_bytes,
-)
-from iomt_ids.distributed.shards import ShardPlan
+from iomt_ids.distributed.network import hash_weights, softmax, weights_from_bytes, weights_to_bytes
+from iomt_ids.distributed.order import ShardPlan
 from iomt_ids.distributed.train import _follow_epochs, epochs_of, train_rank
 from iomt_ids.distributed.work import Alone
 from iomt_ids.models.dense_net import Params
 
+_SHAPE = {"kind": "dense_net", "layers": [16, 8], "dropout": 0.1}
 _PARAMS = Params(layers=(16, 8), ranks=1, batch_rows=64, steps=200, learning_rate=0.01)
 
 
@@ -42,7 +37,7 @@ def job(tmp_path: Path) -> dict[str, Any]:
     return {
         "train": _write(tmp_path / "train.parquet", 700, 1), "validation": _write(tmp_path / "val.parquet", 211, 2),
         "features": ["a", "b"], "label": "y", "labels": [0, 2, 5], "scaling": [[0.7, 0.6], [0.0, 0.6]],
-        "seed": 0, "params": asdict(_PARAMS),
+        "seed": 0, "network": _SHAPE, "params": asdict(_PARAMS),
     }
 
 
@@ -67,8 +62,8 @@ class _Scripted:
         self.epoch = epoch
         return 1.0 / epoch
 
-    def judge(self, rows: Any) -> dict[str, float]:
-        return {"validation_f1_macro": self.scores[self.epoch - 1]}
+    def judge(self, rows: Any) -> tuple[dict[str, float], float]:
+        return {}, self.scores[self.epoch - 1]
 
     def get_weights(self) -> list[np.ndarray]:
         return [np.array([self.epoch])]
@@ -102,12 +97,8 @@ def test_a_train_label_that_the_problem_does_not_name_is_refused(job: dict[str, 
         train_rank({**job, "labels": [0, 2]}, Alone())
 
 
-def test_the_number_of_parameters_is_the_nets() -> None:
-    assert build_network(7, 3, (5, 4), 0.1, 0).count_params() == count_parameters(7, 3, (5, 4))
-
-
 def test_weights_survive_bytes_bit_for_bit() -> None:
-    weights = build_network(7, 3, (5, 4), 0.1, 0).get_weights()
+    weights = build_network(_SHAPE, 7, 3, 0).get_weights()
     assert hash_weights(weights_from_bytes(weights_to_bytes(weights))) == hash_weights(weights)
 
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from pyspark.sql import DataFrame
 
+from iomt_ids.contract.attacks import TASKS
 from iomt_ids.contract.problem import Problem, Scaling
 
 __all__ = ["Detector", "FittedDetector", "Problem", "Scaling"]
@@ -56,9 +57,18 @@ class Detector:
         ``load(spark, folder, problem) -> FittedDetector``, the inverse of `FittedDetector.save`.
     sentence : str
         One line for the report: what it is.
+    tasks : tuple of str
+        The tasks that it can learn.
+    is_sequential : bool
+        Whether it reads the windows before a row one by one (`prepare.past.add_history`), not a row by itself.
+    is_anomaly : bool
+        Whether it learns from benign rows alone, so that no attack is known to it.
     """
 
     params: type
     fit: Any
     load: Any
     sentence: str
+    tasks: tuple[str, ...] = TASKS
+    is_sequential: bool = False
+    is_anomaly: bool = False

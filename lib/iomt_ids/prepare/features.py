@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from pyspark.sql import Column, DataFrame
@@ -93,6 +94,11 @@ def state_problem(train: DataFrame, preparation: DataFrame, *, task: str, featur
         raise ContractError("gold.features holds no past; build it with features.set=past or train.compare_past")
     labels = sorted(row[0] for row in train.select(f"{task}_id").distinct().collect())
     return Problem(task, features, feature_set, tuple(labels), tuple(fitted[name] for name in features), past_windows)
+
+
+def as_sequence(problem: Problem, windows: int) -> Problem:
+    """The same leak-free problem for a detector that reads each row's `windows` windows before it one by one."""
+    return dataclasses.replace(problem, feature_set="past", past_windows=windows, is_sequence=True)
 
 
 def _rounded(value: float) -> float:
