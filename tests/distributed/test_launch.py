@@ -44,7 +44,8 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("rows")
     return {
         "train": _write(folder / "train.parquet", 640, 1), "validation": _write(folder / "val.parquet", 211, 2),
-        "features": ["a", "b"], "label": "y", "labels": [0, 2, 5], "scaling": [[0.7, 0.6], [0.0, 0.6]], "seed": 0,
+        "features": ["a", "b"], "label": "y", "labels": [0, 2, 5], "scaling": [[0.7, 0.6], [0.0, 0.6]],
+        "seed": 0, "network": {"kind": "dense_net", "layers": [8], "dropout": 0.0},
     }
 
 
@@ -170,7 +171,7 @@ def test_a_function_that_does_not_exist_is_a_launch_error(spark: SparkSession) -
 
 
 def test_an_unknown_launcher_is_refused_with_those_there_are(spark: SparkSession) -> None:
-    with pytest.raises(ConfigError, match="one of horovod, barrier_tf, in_process"):
+    with pytest.raises(ConfigError, match="horovod or barrier_tf or in_process"):
         launcher_of("ray", spark)
 
 

@@ -135,7 +135,8 @@ def _meet(order: dict[str, Any]) -> list[str]:
         probe.bind((_LOOPBACK, 0))
         own = f"{_LOOPBACK}:{probe.getsockname()[1]}"
     ask(host, port, key, "PUT", f"/{_SCOPE}/{order['rank']}", json.dumps(own).encode())
-    deadline, found = time.monotonic() + _JOIN_S, []
+    deadline = time.monotonic() + _JOIN_S
+    found: list[str] = []
     while len(found) < order["size"]:
         answer = ask(host, port, key, "GET", f"/{_SCOPE}/{len(found)}")
         if answer and answer[0] == 200:

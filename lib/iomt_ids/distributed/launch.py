@@ -11,6 +11,7 @@ import re
 import shutil
 import socket
 import time
+from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -21,7 +22,7 @@ from iomt_ids.contract.errors import ConfigError, LaunchError, RankLostError
 from iomt_ids.distributed.barrier import Order
 from iomt_ids.distributed.rendezvous import Failure, Rendezvous
 from iomt_ids.distributed.stage import Stage
-from iomt_ids.distributed.work import Alone, RankResult, Work
+from iomt_ids.distributed.work import LAUNCHERS, Alone, RankResult, Work
 from iomt_ids.distributed.worker import call
 
 _LOOPBACK = "127.0.0.1"
@@ -51,6 +52,9 @@ class Launcher(Protocol):
 
 class InProcessLauncher:
     """One rank, in this process: training code without a cluster."""
+
+    def __init__(self, spark: SparkSession | None = None) -> None:
+        """Without a session."""
 
     def run(self, work: Work, ranks: int) -> list[RankResult]:
         """Run it here.
@@ -132,6 +136,9 @@ class TensorflowLauncher(BarrierLauncher):
         return host
 
 
+_KINDS: tuple[Callable[[SparkSession], Launcher], ...] = (HorovodLauncher, TensorflowLauncher, InProcessLauncher)
+
+
 def launcher_of(name: str, spark: SparkSession) -> Launcher:
     """A launcher by the name that `train.launcher` gives it.
 
@@ -140,12 +147,9 @@ def launcher_of(name: str, spark: SparkSession) -> Launcher:
     ConfigError
         If there is none of that name.
     """
-    if name == "in_process":
-        return InProcessLauncher()
-    kinds = {"horovod": HorovodLauncher, "barrier_tf": TensorflowLauncher}
-    if name not in kinds:
-        raise ConfigError(f"train.launcher is {name!r}: one of {', '.join([*kinds, 'in_process'])}")
-    return kinds[name](spark)
+    if name not in LAUNCHERS:
+        raise ConfigError(f"train.launcher is {name!r}: {' or '.join(LAUNCHERS)}")
+    return _KINDS[LAUNCHERS.index(name)](spark)
 
 
 def slots(context: SparkContext) -> int:

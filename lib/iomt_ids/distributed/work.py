@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+# Names of `train.launcher`; `launch` has what they mean.
+LAUNCHERS = ("horovod", "barrier_tf", "in_process")
+
 
 @dataclass(frozen=True)
 class Work:

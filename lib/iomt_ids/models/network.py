@@ -183,5 +183,6 @@ def _facts(results: list[RankResult]) -> dict[str, Any]:
         "weights_sha256": [r.facts["weights_sha256"] for r in results],
         "rows": [r.facts["rows"] for r in results],
         "rank_seconds": [r.seconds for r in results],
+        "restarts": first.get("restarts", 0),
         **{name: first[name] for name in ("train_seconds", "epochs", "best_epoch", "steps", "parameters")},
     }
