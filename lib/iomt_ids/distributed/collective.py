@@ -123,7 +123,7 @@ class TensorflowBackend:
         ranks.sum(np.zeros(1))
 
     @staticmethod
-    def is_loss(error: Exception) -> bool:
+    def is_loss(error: BaseException) -> bool:
         """Whether the error says that another rank has gone."""
         return type(error).__name__ in ("UnavailableError", "AbortedError", "DeadlineExceededError", "CancelledError")
 

@@ -73,7 +73,7 @@ class HorovodBackend:
             ranks.close()
 
     @staticmethod
-    def is_loss(error: Exception) -> bool:
+    def is_loss(error: BaseException) -> bool:
         """Whether the error says that another rank has gone."""
         # Inside a tf.function Horovod's error arrives as one of TensorFlow's.
         return type(error).__name__ == "HorovodInternalError" or "Horovod" in str(error)

@@ -41,7 +41,8 @@ def main() -> int:
     except IomtIdsError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return REFUSED
-    except Exception as error:
+    # Whatever it is: a Python that ends by itself waits for threads of the collectives, which wait for dead ranks.
+    except BaseException as error:
         traceback.print_exc()
         return LOST_A_PEER if backend.is_loss(error) else 1
     return 0
