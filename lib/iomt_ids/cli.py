@@ -19,7 +19,9 @@ from types import FrameType
 
 from iomt_ids.contract.errors import ConfigError, IomtIdsError
 
-PROFILES = ("local", "standalone", "cluster")
+PROFILES = ("local", "standalone", "cluster", "gpu")
+# Where they are, only their owner knows.
+_ELSEWHERE = ("cluster", "gpu")
 _CLUSTER = Path("out") / "cluster"
 _LOG = "conf/log4j2.properties"
 _LOG_OPTION = re.compile(r"^spark\.driver\.extraJavaOptions\s+(.*conf/log4j2\.properties.*)$", re.MULTILINE)
@@ -136,8 +138,8 @@ def _submit(options: argparse.Namespace) -> int:
     for setting in options.spark_conf:
         if not re.fullmatch(r"spark\.[^=\s]+=.*", setting):
             raise ConfigError(f"--spark-conf {setting}: wanted spark.KEY=VALUE")
-    if options.profile == "cluster" and not any(c.startswith("spark.master=") for c in options.spark_conf):
-        raise ConfigError("--profile cluster: say where it is, e.g. --spark-conf spark.master=spark://HOST:7077")
+    if options.profile in _ELSEWHERE and not any(c.startswith("spark.master=") for c in options.spark_conf):
+        raise ConfigError(f"--profile {options.profile}: say where it is, e.g. --spark-conf spark.master=spark://HOST:7077")
     # The archive comes before the checkout on the import path: an old one would run old code.
     write_package(project, project / "dist" / "iomt_ids.zip")
     started = options.profile == "standalone" and options.start_cluster and _cluster_up(project)

@@ -16,7 +16,8 @@ from iomt_ids.distributed.architectures import build_network
 from iomt_ids.distributed.checkpoint import Checkpoint
 from iomt_ids.distributed.network import hash_weights, softmax, weights_from_bytes, weights_to_bytes
 from iomt_ids.distributed.order import ShardPlan
-from iomt_ids.distributed.train import _follow_epochs, epochs_of, train_rank
+from iomt_ids.distributed.shards import read_rows
+from iomt_ids.distributed.train import Training, _follow_epochs, epochs_of, train_rank
 from iomt_ids.distributed.work import Alone
 from iomt_ids.models.dense_net import Params
 
@@ -115,3 +116,34 @@ def test_a_small_table_is_seen_often_and_a_large_one_at_least_twice() -> None:
     params = asdict(Params())
     assert epochs_of(params, 3) == params["epochs_at_most"]
     assert epochs_of(params, 1_000_000) == params["epochs_at_least"]
+
+
+def _step(job: dict[str, Any], **params: Any) -> list[np.ndarray]:
+    """The weights after one step."""
+    wanted = {**job, "network": {**_SHAPE, "dropout": 0.0}, "params": {**job["params"], **params}}
+    train = read_rows(wanted, "train", 0, 1)
+    training = Training(wanted, ShardPlan(len(train.shard), 1, wanted["params"]["batch_rows"]), train, Alone())
+    training.optimizer = keras_sgd(training)
+    before = training.net.get_weights()
+    training.run_steps(1, 0, 1)
+    return [after - start for after, start in zip(training.net.get_weights(), before, strict=True)]
+
+
+def keras_sgd(training: Training) -> Any:
+    """Steps that are the gradient itself."""
+    import keras
+
+    optimizer = keras.optimizers.SGD(1.0)
+    optimizer.build(training.net.trainable_variables)
+    return optimizer
+
+
+def test_a_step_in_parts_is_the_same_step_and_a_long_one_is_clipped(job: dict[str, Any]) -> None:
+    whole = _step(job)
+    for one, other in zip(_step(job, accumulate=3), whole, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    length = float(np.sqrt(sum((w**2).sum() for w in whole)))
+    clipped = _step(job, clip_norm=length / 4)
+    for one, other in zip(clipped, whole, strict=True):
+        np.testing.assert_allclose(one, other / 4, atol=1e-6)
+    np.testing.assert_allclose(_step(job, clip_norm=length * 2)[0], whole[0], atol=1e-7)

@@ -7,7 +7,7 @@ ordinary training on one machine.
 from __future__ import annotations
 
 import time
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -93,6 +93,8 @@ class Training:
         self.dice = [v for v in self.net.variables if id(v) not in kept]
         # Horovod: all ranks start from the weights of rank 0.
         ranks.broadcast(self.net.weights)
+        self._clip_norm = float(params["clip_norm"])
+        self._parts = min(int(params["accumulate"]), plan.batch_rows)
         self.objective = self._objective(params)
         self._step = tf.function(self._take_step, reduce_retracing=True)
         self._answers = tf.function(lambda x: self.net(x, training=False), reduce_retracing=True)
@@ -129,17 +131,33 @@ class Training:
     def _take_step(self, features: Any, classes: Any) -> Any:
         import tensorflow as tf
 
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(self.objective.losses(self.net, features, classes, training=True))
         variables = self.net.trainable_variables
-        gradients = tape.gradient(loss, [v.value for v in variables])
+        loss, flat = self._accumulate(features, classes)
         # Horovod: one message a step, so that the sum is formed in one order whatever arrives first.
-        flat = self.ranks.mean_gradient(tf.concat([tf.reshape(g, [-1]) for g in gradients], axis=0))
+        flat = self.ranks.mean_gradient(flat)
+        if self._clip_norm:
+            # After the mean, so that it does not depend on how rows are dealt (Pascanu et al. 2013, arXiv:1211.5063).
+            flat = tf.clip_by_norm(flat, self._clip_norm)
         pieces = tf.split(flat, [int(np.prod(v.shape)) for v in variables])
         self.optimizer.apply_gradients(
             [(tf.reshape(piece, v.shape), v) for piece, v in zip(pieces, variables, strict=True)]
         )
         return loss
+
+    def _accumulate(self, features: Any, classes: Any) -> tuple[Any, Any]:
+        """Loss and flat gradient of a step's rows, gathered over parts of it if they would not fit at once."""
+        import tensorflow as tf
+
+        rows = self.plan.batch_rows
+        bounds = [rows * part // self._parts for part in range(self._parts + 1)]
+        loss, flat = tf.constant(0.0), tf.constant(0.0)
+        for first, last in pairwise(bounds):
+            with tf.GradientTape() as tape:
+                own = self.objective.losses(self.net, features[first:last], classes[first:last], training=True)
+                part = tf.reduce_sum(own) / rows
+            gradients = tape.gradient(part, [v.value for v in self.net.trainable_variables])
+            loss, flat = loss + part, flat + tf.concat([tf.reshape(g, [-1]) for g in gradients], axis=0)
+        return loss, flat
 
     def _known_classes(self, train: Rows) -> np.ndarray:
         strangers = sorted(set(train.labels.tolist()) - set(self.labels.tolist()))
@@ -209,11 +227,11 @@ def _finish_epoch(training: Training, progress: Progress, checkpoint: Checkpoint
 def _optimizer(params: dict[str, Any], size: int, steps: int) -> Any:
     import keras
 
-    # Horovod: the batch is `size` times as large, and so is the step; it is approached slowly (Goyal et al. 2017,
-    # https://arxiv.org/abs/1706.02677).
+    # Horovod: the batch is `size` times as large, and so is the step; it is approached slowly, from a tenth, or from the
+    # rate of one rank if that is less (Goyal et al. 2017, https://arxiv.org/abs/1706.02677).
     peak = params["learning_rate"] * size
     warm_up = max(1, int(steps * params["warm_up"]))
     schedule = keras.optimizers.schedules.CosineDecay(
-        peak / size / 10, max(1, steps - warm_up), warmup_target=peak, warmup_steps=warm_up
+        peak / max(size, 10), max(1, steps - warm_up), warmup_target=peak, warmup_steps=warm_up
     )
     return keras.optimizers.AdamW(schedule, weight_decay=params["weight_decay"])

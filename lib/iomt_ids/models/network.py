@@ -48,6 +48,10 @@ class TrainingParams:
         Share of the steps in which the rate rises.
     weight_decay : float
         Of AdamW.
+    clip_norm : float
+        Longest gradient, in the Euclidean norm over all weights, after the mean over ranks; 0 leaves it as it is.
+    accumulate : int
+        Parts in which the rows of a step go through the net, one after the other: less memory, the same step.
     class_weight_power : float
         A class of share p weighs p to minus this power; 0 weighs rows alike, 1 weighs classes alike.
     label_smoothing : float
@@ -66,6 +70,8 @@ class TrainingParams:
     learning_rate: float = 0.002
     warm_up: float = 0.05
     weight_decay: float = 1e-4
+    clip_norm: float = 0.0
+    accumulate: int = 1
     class_weight_power: float = 0.25
     label_smoothing: float = 0.0
     focal_gamma: float = 0.0
@@ -183,5 +189,6 @@ def _facts(results: list[RankResult]) -> dict[str, Any]:
         "weights_sha256": [r.facts["weights_sha256"] for r in results],
         "rows": [r.facts["rows"] for r in results],
         "rank_seconds": [r.seconds for r in results],
+        "restarts": first.get("restarts", 0),
         **{name: first[name] for name in ("train_seconds", "epochs", "best_epoch", "steps", "parameters")},
     }
