@@ -16,7 +16,6 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from forest import measured, timed
 from loader import written
 from sklearn.metrics import f1_score
@@ -61,10 +60,8 @@ def main(rows: int, pairs: int) -> int:
     ours()
     theirs()
     both = [(timed(ours)[0], timed(theirs)[0]) for _ in range(pairs)]
-    marks = [
-        round(f1_score(held.labels, np.argmax(model.predict(held.features, batch_size=8192, verbose=0), axis=1), average="macro"), 3)
-        for model in (net, peer)
-    ]
+    answers = [model.predict(held.features, batch_size=8192, verbose=0).argmax(axis=1) for model in (net, peer)]
+    marks = [round(f1_score(held.labels, said, average="macro"), 3) for said in answers]
     sys.stdout.write(json.dumps({
         "bench": "single", "peer": "plain Keras", "data": source, "rows": rows, "batch": Params().batch_rows, "pairs": pairs,
         **measured(both), "f1_macro": marks[0], "peer_f1_macro": marks[1],
