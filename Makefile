@@ -57,6 +57,9 @@ bench-%: ready package ## measure one claim: benchmarks/NAME.py  [ARGS="its argu
 .PHONY: fault-ingest
 fault-ingest: bench-fault_ingest ## kills, two writers, a full disk  [ARGS="kills commits commits_of_stock_delta"]
 
+.PHONY: fault-deep
+fault-deep: bench-fault_deep ## deaths of ranks, executors and the driver while a network learns  [ARGS="deaths seed"]
+
 .PHONY: fuzz-ingest
 fuzz-ingest: ready-test ## 10,000 odd CSV files against a second parser
 	.venv/bin/python -m pytest tests/ingest/test_files.py --hypothesis-profile long --hypothesis-show-statistics

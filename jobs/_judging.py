@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 
 from iomt_ids.contract.attacks import SPLITS
 from iomt_ids.contract.errors import ContractError
+from iomt_ids.contract.problem import HISTORY
 from iomt_ids.contract.splits import SCHEMES
 from iomt_ids.contract.tables import BRONZE_FLOWS, GOLD_FEATURES, GOLD_SCORES
 from iomt_ids.evaluate.answers import Answers, count_answers, keep_answers
@@ -55,7 +56,7 @@ def _unseen(spark: SparkSession, config: Config, model: SavedModel) -> Iterator[
     # build_features has looked at every row; one tells whether they are of the model's release.
     require_complete(unseen.limit(1), model.problem.features)
     scored = detectors()[model.detector].load(spark, model.folder, model.problem).transform(unseen)
-    told = scored.drop(*model.problem.features, "past").persist()
+    told = scored.drop(*model.problem.features, "past", HISTORY).persist()
     try:
         yield told
     finally:
@@ -74,6 +75,11 @@ def scores_of(spark: SparkSession, config: Config, model: SavedModel) -> list[di
     """A model's scores alone."""
     with _unseen(spark, config, model) as told:
         return verdict_on(config, model, told).scores
+
+
+def summed_past(models: list[SavedModel]) -> int:
+    """Windows before a row that `gold.features` has to sum up for these models."""
+    return max((model.problem.past_windows for model in models if not model.problem.is_sequence), default=0)
 
 
 def _judge_one(spark: SparkSession, config: Config, model: SavedModel) -> Judged:

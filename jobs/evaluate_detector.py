@@ -23,7 +23,7 @@ def run(spark: SparkSession, config: Config) -> Outcome:
     if trained.folder.resolve().parent.parent != config.home.resolve():
         for job in (ingest_flows, refine_flows):
             job.run(spark, config)
-        build_features.run(spark, config, past=max((model.problem.past_windows for model in trained.models()), default=0))
+        build_features.run(spark, config, past=_judging.summed_past(trained.models()))
     else:
         _judging.require_same_split(spark, config, trained.models())
     into = start_run(config.home, "evaluate_detector")

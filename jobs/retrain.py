@@ -14,7 +14,7 @@ from iomt_ids.evaluate.gate import Decision, best_model, decide, score_on_test
 from iomt_ids.runtime.config import Config
 from iomt_ids.runtime.job import Outcome, job_main
 from iomt_ids.runtime.log import log
-from iomt_ids.runtime.runs import has_served, serve, served_model, start_run
+from iomt_ids.runtime.runs import begin_run, has_served, serve, served_model
 from jobs import _judging, build_features, evaluate_detector, ingest_flows, refine_flows, train_detector
 
 
@@ -25,8 +25,9 @@ def run(spark: SparkSession, config: Config) -> Outcome:
     read = ingest_flows.run(spark, config)
     refine_flows.run(spark, config)
     # The served model is judged on the same rows, so they must tell of the past if it needs them to.
-    build_features.run(spark, config, past=build_features.past_windows(config) or (served.problem.past_windows if served else 0))
-    into = start_run(config.home, "retrain")
+    past = build_features.past_windows(config) or _judging.summed_past([served] if served else [])
+    build_features.run(spark, config, past=past)
+    into = begin_run(config.home, "retrain", config)
     train_detector.train(spark, config, into)
     content = _judging.judge(spark, config, into.models(), into)
     chosen = best_model(content["scores"], task=config.serve.task, features=config.features.set)
@@ -55,7 +56,7 @@ def run(spark: SparkSession, config: Config) -> Outcome:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the job from the command line."""
-    return job_main("retrain", run, argv, options=evaluate_detector.OPTIONS)
+    return job_main("retrain", run, argv, options={**evaluate_detector.OPTIONS, **train_detector.OPTIONS})
 
 
 if __name__ == "__main__":

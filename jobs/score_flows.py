@@ -39,9 +39,9 @@ def run(spark: SparkSession, config: Config) -> Outcome:
     base = [name for name in served.problem.features if name in flows.columns]
     require_complete(flows, base)
     identified = flows.withColumn("flow_id", flow_id(F.col("source_file"), F.col("source_line")))
-    if served.problem.past_windows:
-        told = add_past(identified, release_of(flows, config.features.release), served.problem.past_windows)
-        identified = with_past(told, served.problem)
+    if served.problem.past_windows and not served.problem.is_sequence:
+        identified = add_past(identified, release_of(flows, config.features.release), served.problem.past_windows)
+    identified = with_past(identified, served.problem)
     log().info("scoring %d rows with %s", read.rows["out"], served.name)
     scored = detector.transform(identified)
     alerts = name_verdicts(scored, problem=served.problem, model=f"{served.run}/{served.name}", sure=sure)

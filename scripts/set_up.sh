@@ -93,14 +93,20 @@ install_missing_packages() {
     fi
 }
 
-install_browser() { # the tests open the report in it; without one those tests say that they were skipped
-    browser >/dev/null && return
-    local command="apt-get install -y --no-install-recommends chromium"
+another_network() { PATH="$PATH:/usr/sbin:/sbin" command -v ip; }
+
+install_for_tests() { # without these the tests that need them say that they were skipped
+    local names=()
+    browser >/dev/null || names+=(chromium)           # the tests open the report in it
+    another_network >/dev/null || names+=(iproute2)   # the tests attack Horovod's ranks from another network
+    ((${#names[@]})) || return 0
+    local command="apt-get install -y --no-install-recommends ${names[*]}"
     if as_root; then
-        say "installing chromium (the tests open the report in it)"
-        DEBIAN_FRONTEND=noninteractive sh -c "apt-get update && $command" >"$cache/apt.log" 2>&1 && browser >/dev/null && return
+        say "installing ${names[*]} (for the tests)"
+        DEBIAN_FRONTEND=noninteractive sh -c "apt-get update && $command" >"$cache/apt.log" 2>&1 &&
+            browser >/dev/null && another_network >/dev/null && return
     fi
-    say "no browser: the tests that open the report will be skipped; to run them: sudo $command"
+    say "not here: ${names[*]}; the tests that need them will be skipped; to run them: sudo $command"
 }
 
 # ---- .venv ----------------------------------------------------------------------------------------------------------
@@ -216,7 +222,7 @@ if [[ $goal != airflow ]] && ! ready run; then
     stamp .venv run "${run_files[@]}"
 fi
 if [[ $goal == test ]] && ! up_to_date .venv test "${test_files[@]}"; then
-    install_browser
+    install_for_tests
     install_locked .venv requirements/dev.lock
     stamp .venv test "${test_files[@]}"
 fi

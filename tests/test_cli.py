@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shlex
 import shutil
@@ -145,6 +146,7 @@ def test_an_unknown_job_is_refused_with_those_there_are(project: Path) -> None:
     ("arguments", "message"),
     [
         (["submit", "end_with", "--profile", "cluster"], "--spark-conf spark.master="),
+        (["submit", "end_with", "--profile", "gpu"], "--profile gpu: say where it is, e.g. --spark-conf spark.master="),
         (["submit", "end_with", "--profile", "standalone"], "iomt-ids cluster up"),
         (["submit", "end_with", "--spark-conf", "master=local"], "wanted spark.KEY=VALUE"),
     ],
@@ -250,6 +252,28 @@ def test_what_is_no_size_is_refused(size: str, capsys: pytest.CaptureFixture[str
 
 
 # ---- configuration of Spark -----------------------------------------------------------------------------------------
+
+
+def test_the_gpu_place_is_the_cluster_with_one_gpu_a_task_and_one_task_an_executor() -> None:
+    gpu, cluster = settings("gpu"), settings("cluster")
+    own = {
+        "spark.executor.resource.gpu.amount": "1", "spark.task.resource.gpu.amount": "1",
+        "spark.executor.resource.gpu.vendor": "nvidia.com",
+        "spark.executor.resource.gpu.discoveryScript": "./conf/spark/find_gpus.sh",
+        "spark.executorEnv.NCCL_SOCKET_IFNAME": "eth0", "spark.task.cpus": gpu["spark.executor.cores"],
+    }
+    assert {key: value for key, value in gpu.items() if cluster.get(key) != value} == own
+    assert set(cluster) <= set(gpu)
+    said = (SPARK / "gpu.conf").read_text(encoding="utf-8")
+    assert "HOROVOD_GPU_OPERATIONS=NCCL" in said and "HOROVOD_NCCL_HOME" in said
+
+
+def test_the_gpus_of_a_node_are_told_as_spark_wants_it(tmp_path: Path) -> None:
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nprintf '0\\n1\\n'\n", encoding="utf-8")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    said = subprocess.run([SPARK / "find_gpus.sh"], env={"PATH": path}, capture_output=True, text=True, check=True)
+    assert json.loads(said.stdout) == {"name": "gpu", "addresses": ["0", "1"]}
 
 
 @pytest.mark.parametrize("place", ["standalone", "cluster"])

@@ -9,11 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
+
+from iomt_ids.contract.errors import ContractError
+from iomt_ids.distributed.train import train_rank
 
 
-def report(job: dict[str, Any], ranks: Any) -> tuple[dict[str, Any], bytes]:
-    """Who am I, and what is the sum of all ranks?"""
-    return {"rank": ranks.rank, "size": ranks.size, "sum": ranks.sum(np.array([ranks.rank + 1.0])).tolist()}, b""
+def train(job: dict[str, Any], ranks: Any) -> tuple[dict[str, Any], bytes]:
+    """Who am I, what is the sum of all ranks, where do I listen, and what do I learn?"""
+    summed = ranks.sum(np.array([ranks.rank + 1.0])).tolist()
+    facts, payload = train_rank(job, ranks)
+    listening = [c.laddr.ip for c in psutil.Process().net_connections() if c.status == psutil.CONN_LISTEN]
+    return {**facts, "rank": ranks.rank, "size": ranks.size, "sum": summed, "listening": listening}, payload
 
 
 def die(job: dict[str, Any], ranks: Any) -> tuple[dict[str, Any], bytes]:
@@ -35,6 +42,31 @@ def hang(job: dict[str, Any], ranks: Any) -> tuple[dict[str, Any], bytes]:
         raise ValueError("the disk of rank 1 is full")
     time.sleep(600)
     return {}, b""
+
+
+def stop(job: dict[str, Any], ranks: Any) -> tuple[dict[str, Any], bytes]:
+    """Rank 1 is stopped from outside while the others wait for it."""
+    _sign_in(job)
+    ranks.sum(np.zeros(1))
+    if ranks.rank == 1:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    ranks.sum(np.zeros(1))
+    return {}, b""
+
+
+def wait(job: dict[str, Any], ranks: Any) -> tuple[dict[str, Any], bytes]:
+    """Go on until somebody from outside ends it."""
+    ranks.sum(np.zeros(1))
+    _sign_in(job)
+    while not Path(job["processes"], "enough").exists():
+        ranks.sum(np.zeros(1))
+        time.sleep(0.05)
+    return {}, b""
+
+
+def refuse(job: dict[str, Any], ranks: Any) -> tuple[dict[str, Any], bytes]:
+    """Find fault with what is asked."""
+    raise ContractError("values are missing in: rate")
 
 
 def _sign_in(job: dict[str, Any]) -> None:

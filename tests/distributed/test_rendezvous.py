@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import pickle
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
@@ -11,7 +15,9 @@ from pathlib import Path
 import pytest
 
 import iomt_ids.distributed
+from iomt_ids.distributed.relay import Relay
 from iomt_ids.distributed.rendezvous import Rendezvous
+from iomt_ids.distributed.signed import ask, sign
 
 
 @pytest.fixture
@@ -20,12 +26,21 @@ def server() -> Iterator[Rendezvous]:
         yield rendezvous
 
 
-def _ask(server: Rendezvous, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+def _ask(server: Rendezvous, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+    answer = ask(*server.address, server.key, method, path, body)
+    assert answer is not None
+    return answer
+
+
+def _end(server: Rendezvous, rank: int, failure: str) -> None:
+    _ask(server, "PUT", f"/watch/{rank}", json.dumps({"failure": failure, "is_final": False}).encode())
+
+
+def _unsigned(server: Rendezvous | Relay, method: str, path: str, body: bytes = b"", **headers: str) -> int:
     connection = HTTPConnection(*server.address, timeout=5)
     try:
-        connection.request(method, path, body=body)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
+        connection.request(method, path, body=body, headers={name.replace("_", "-"): said for name, said in headers.items()})
+        return connection.getresponse().status
     finally:
         connection.close()
 
@@ -62,8 +77,12 @@ def test_a_pickle_is_stored_and_never_opened(server: Rendezvous, tmp_path: Path)
 
     payload = pickle.dumps(Exploit())
     for path in ("/global/0", "/watch/0", "/runfunc/func"):
-        _ask(server, "PUT", path, payload)
-        _ask(server, "GET", path)
+        assert _unsigned(server, "PUT", path, payload) == 403
+        assert _unsigned(server, "GET", path) == 403
+        # Not even by who knows the key.
+        with contextlib.suppress(AssertionError):
+            _ask(server, "PUT", path, payload)
+            _ask(server, "GET", path)
     assert not (tmp_path / "executed").exists()
 
 
@@ -77,21 +96,69 @@ def test_no_line_of_ours_unpickles() -> None:
 def test_the_first_failure_is_kept_and_stops_the_others(server: Rendezvous) -> None:
     assert _ask(server, "POST", "/watch/0")[0] == _ask(server, "POST", "/watch/1")[0] == 200
     assert _ask(server, "GET", "/watch/0")[0] == 200
-    _ask(server, "PUT", "/watch/1", b"was killed")
-    _ask(server, "PUT", "/watch/0", b"lost its connection")
+    _end(server, 1, "was killed")
+    _end(server, 0, "lost its connection")
     assert _ask(server, "GET", "/watch/0") == (410, b"1")
-    assert server.first_failure == (1, "was killed")
+    assert server.first_failure == (1, "was killed", False)
 
 
 def test_a_rank_that_starts_twice_ends_the_launch(server: Rendezvous) -> None:
     _ask(server, "POST", "/watch/1")
     assert _ask(server, "POST", "/watch/1")[0] == 410
-    assert server.first_failure == (1, "was started twice: its executor was lost")
+    assert server.first_failure == (1, "was started twice: its executor was lost", False)
 
 
 def test_a_rank_that_has_ended_is_not_silent(server: Rendezvous) -> None:
-    _ask(server, "POST", "/watch/0")
-    _ask(server, "POST", "/watch/1")
-    _ask(server, "PUT", "/watch/1", b"")
+    for rank in (0, 1):
+        _ask(server, "POST", f"/watch/{rank}")
+        _ask(server, "GET", f"/watch/{rank}")
+    _end(server, 1, "")
     assert server.silent_ranks(0.0) == [0]
     assert server.silent_ranks(60.0) == []
+
+
+def test_who_has_not_come_is_missed_before_those_who_wait_for_him(server: Rendezvous) -> None:
+    _ask(server, "POST", "/watch/0")
+    assert server.missing_ranks(2) == [1]
+    _ask(server, "POST", "/watch/1")
+    assert server.missing_ranks(2) == [0, 1]
+    for rank in (0, 1):
+        _ask(server, "GET", f"/watch/{rank}")
+    assert server.missing_ranks(2) == []
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"X_Signature": ""}, {"X_Signature": "0" * 64}, {"X_Signature": "\xff"}], ids=["none", "empty", "wrong", "odd"]
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
+def test_who_does_not_know_the_key_is_refused(server: Rendezvous, method: str, headers: dict[str, str]) -> None:
+    _ask(server, "PUT", "/a/b", b"mine")
+    assert _unsigned(server, method, "/a/b", b"theirs", **headers) == 403
+    assert _unsigned(server, method, "/watch/0", b"theirs", **headers) == 403
+    assert _ask(server, "GET", "/a/b") == (200, b"mine")
+    assert server.first_failure is None
+
+
+def test_a_signature_is_good_for_one_request_only(server: Rendezvous) -> None:
+    signature = sign(server.key, "PUT", "/a/b", b"mine")
+    assert _unsigned(server, "PUT", "/a/b", b"theirs", X_Signature=signature) == 403
+    assert _unsigned(server, "PUT", "/a/c", b"mine", X_Signature=signature) == 403
+    assert _unsigned(server, "DELETE", "/a/b", b"mine", X_Signature=signature) == 403
+
+
+def test_two_launches_have_two_keys(server: Rendezvous) -> None:
+    with Rendezvous("127.0.0.1") as other:
+        assert len(server.key) == 32 and server.key != other.key
+
+
+def test_a_relay_signs_for_its_own_process_and_for_nobody_else(server: Rendezvous) -> None:
+    with Relay(*server.address, server.key) as relay:
+        assert _unsigned(relay, "PUT", "/global/0", b"address") == 200
+        assert _unsigned(relay, "GET", "/global/1") == 404
+        assert _ask(server, "GET", "/global/0") == (200, b"address")
+        other = ("import sys, http.client as h; c = h.HTTPConnection(sys.argv[1], int(sys.argv[2])); "
+                 "c.request('PUT', '/global/0', b'theirs'); print(c.getresponse().status)")
+        where = [relay.address[0], str(relay.address[1])]
+        said = subprocess.run([sys.executable, "-c", other, *where], capture_output=True, text=True, check=True)
+        assert said.stdout.strip() == "403"
+        assert _ask(server, "GET", "/global/0") == (200, b"address")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,26 +16,17 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from iomt_ids.contract.errors import ContractError, LaunchError
-from iomt_ids.distributed.shards import ShardPlan, _file_order, count_rows, parquet_files, read_shard, scale
-
-_PLANS = st.builds(
-    ShardPlan, rows=st.integers(1, 5000), ranks=st.integers(1, 9), batch=st.integers(1, 700)
-).filter(lambda plan: plan.rows >= plan.ranks)
+from iomt_ids.distributed.order import ShardPlan
+from iomt_ids.distributed.shards import _file_order, count_rows, parquet_files, read_rows, scale
 
 
-@given(_PLANS)
-def test_every_rank_takes_equal_steps_of_equal_size_and_sees_all_its_rows(plan: ShardPlan) -> None:
-    assert sum(plan.rows_of(rank) for rank in range(plan.ranks)) == plan.rows
-    for rank in range(plan.ranks):
-        batches = list(plan.batches(rank, np.arange(plan.rows_of(rank))))
-        assert len(batches) == plan.steps
-        assert {len(b) for b in batches} == {plan.batch_rows}
-        assert set(np.concatenate(batches).tolist()) == set(range(plan.rows_of(rank)))
+def _job(files: list[str], features: list[str], label: str, **more: Any) -> dict[str, Any]:
+    return {"train": files, "features": features, "scaling": [[0.0, 1.0]] * len(features), "label": label, **more}
 
 
-def test_fewer_rows_than_ranks_are_refused() -> None:
-    with pytest.raises(ContractError, match="1 rows cannot be dealt to 2 ranks"):
-        ShardPlan(1, 2, 10).require_rows()
+def _values(files: list[str], name: str) -> list[float]:
+    rows = read_rows(_job(files, [name], "y"), "train", 0, 1)
+    return sorted(np.round(np.sign(rows.features[:, 0]) * np.expm1(np.abs(rows.features[:, 0]))).tolist())
 
 
 @pytest.fixture
@@ -51,20 +44,43 @@ def numbered(tmp_path: Path) -> list[str]:
 @pytest.mark.parametrize("ranks", [1, 2, 3, 7])
 def test_shards_are_disjoint_and_complete_and_take_turns(numbered: list[str], ranks: int) -> None:
     for rank in range(ranks):
-        shard = read_shard(numbered, ["n"], rank, ranks)
-        np.testing.assert_array_equal(shard[:, 0], np.arange(rank, 70_016, ranks))
-        assert len(shard) == ShardPlan(count_rows(numbered), ranks, 64).rows_of(rank)
+        shard = read_rows(_job(numbered, ["x"], "n"), "train", rank, ranks)
+        np.testing.assert_array_equal(shard.labels[shard.shard], np.arange(rank, 70_016, ranks))
+        assert len(shard.shard) == ShardPlan(count_rows(numbered), ranks, 64).rows_of(rank)
 
 
-def test_a_missing_value_is_refused_by_name(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"a": [1.0, 2.0], "b": [1.0, None]}), tmp_path / "part-0.parquet")
-    with pytest.raises(ContractError, match="not finite in: b"):
-        read_shard([str(tmp_path / "part-0.parquet")], ["a", "b"], 0, 1)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=60), st.integers(1, 4))
+def test_a_row_that_stands_for_several_is_dealt_as_often(copies: list[int], ranks: int) -> None:
+    with TemporaryDirectory() as folder:
+        file = f"{folder}/part-0.parquet"
+        pq.write_table(pa.table({"n": range(len(copies)), "c": pa.array(copies, pa.int32()), "x": [0.5] * len(copies)}), file)
+        every = np.repeat(np.arange(len(copies)), copies)
+        assert count_rows([file], "c") == len(every)
+        for rank in range(ranks):
+            shard = read_rows(_job([file], ["x"], "n", copies="c"), "train", rank, ranks)
+            np.testing.assert_array_equal(shard.labels[shard.shard], every[rank::ranks])
+            assert set(shard.labels.tolist()) == set(every[rank::ranks].tolist()), "a row is held that is never asked for"
+            np.testing.assert_array_equal(shard.weights, [every[rank::ranks].tolist().count(n) for n in shard.labels])
+
+
+def test_a_column_of_arrays_is_read_as_it_stands(tmp_path: Path) -> None:
+    told = np.arange(24, dtype=np.float32).reshape(6, 4)
+    pq.write_table(pa.table({"y": range(6), "h": pa.array(told.tolist(), pa.list_(pa.float32()))}), tmp_path / "part-0.parquet")
+    shard = read_rows(_job([str(tmp_path / "part-0.parquet")], ["a"], "y", sequence="h"), "train", 1, 2)
+    np.testing.assert_array_equal(shard.features, told[1::2])
+    assert shard.features.dtype == np.float32
+
+
+@pytest.mark.parametrize("missing", [None, float("inf")])
+def test_a_missing_value_is_refused_by_name(tmp_path: Path, missing: float | None) -> None:
+    pq.write_table(pa.table({"y": [0, 1], "a": [1.0, 2.0], "b": [1.0, missing]}), tmp_path / "part-0.parquet")
+    with pytest.raises(ContractError, match=r"not finite in: b$"):
+        read_rows(_job([str(tmp_path / "part-0.parquet")], ["a", "b"], "y"), "train", 0, 1)
 
 
 def test_a_file_that_a_node_cannot_see_is_a_launch_error(tmp_path: Path) -> None:
     with pytest.raises(LaunchError, match="every node must see"):
-        read_shard([str(tmp_path / "part-0.parquet")], ["a"], 0, 1)
+        read_rows(_job([str(tmp_path / "part-0.parquet")], ["a"], "y"), "train", 0, 1)
 
 
 def test_scaling_is_the_one_the_contract_states() -> None:
@@ -97,7 +113,7 @@ def test_a_partition_of_a_table_is_read_where_it_is(spark: SparkSession, table: 
     flows = spark.read.format(kind).load(path).where(F.col("split") == "train")
     with parquet_files(flows, ["y", "x"]) as files:
         assert all(f.startswith(path) for f in files)
-        assert sorted(read_shard(files, ["x"], 0, 1)[:, 0]) == list(range(60))
+        assert _values(files, "x") == list(range(60))
 
 
 @pytest.mark.parametrize(
@@ -116,6 +132,6 @@ def test_rows_that_no_file_holds_are_written_out_and_removed(
     flows = change(spark.read.format(kind).load(path).where(F.col("split") == "train"))  # type: ignore[operator]
     with parquet_files(flows, ["y", "x"]) as files:
         assert not any(f.startswith(path) for f in files)
-        found = sorted(read_shard(files, ["x"], 0, 1)[:, 0])
+        found = _values(files, "x")
         assert found == expected if expected is not None else len(found) == 7
     assert not any(Path(f).exists() for f in files)

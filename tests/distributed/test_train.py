@@ -12,19 +12,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from iomt_ids.contract.errors import ContractError
-from iomt_ids.distributed.network import (
-    build_network,
-    count_parameters,
-    hash_weights,
-    softmax,
-    weights_from_bytes,
-    weights_to_bytes,
-)
-from iomt_ids.distributed.shards import ShardPlan
-from iomt_ids.distributed.train import _follow_epochs, epochs_of, train_rank
+from iomt_ids.distributed.architectures import build_network
+from iomt_ids.distributed.checkpoint import Checkpoint
+from iomt_ids.distributed.network import hash_weights, softmax, weights_from_bytes, weights_to_bytes
+from iomt_ids.distributed.order import ShardPlan
+from iomt_ids.distributed.shards import read_rows
+from iomt_ids.distributed.train import Training, _follow_epochs, epochs_of, train_rank
 from iomt_ids.distributed.work import Alone
 from iomt_ids.models.dense_net import Params
 
+_SHAPE = {"kind": "dense_net", "layers": [16, 8], "dropout": 0.1}
 _PARAMS = Params(layers=(16, 8), ranks=1, batch_rows=64, steps=200, learning_rate=0.01)
 
 
@@ -41,7 +38,7 @@ def job(tmp_path: Path) -> dict[str, Any]:
     return {
         "train": _write(tmp_path / "train.parquet", 700, 1), "validation": _write(tmp_path / "val.parquet", 211, 2),
         "features": ["a", "b"], "label": "y", "labels": [0, 2, 5], "scaling": [[0.7, 0.6], [0.0, 0.6]],
-        "seed": 0, "params": asdict(_PARAMS),
+        "seed": 0, "network": _SHAPE, "params": asdict(_PARAMS),
     }
 
 
@@ -60,13 +57,14 @@ class _Scripted:
         self.scores = scores
         self.epoch = 0
         self.net = self
+        self.plan = ShardPlan(1, 1, 1)
 
-    def run_epoch(self, epoch: int) -> float:
+    def run_steps(self, epoch: int, first: int, last: int) -> float:
         self.epoch = epoch
         return 1.0 / epoch
 
-    def judge(self, rows: Any) -> dict[str, float]:
-        return {"validation_f1_macro": self.scores[self.epoch - 1]}
+    def judge(self, rows: Any) -> tuple[dict[str, float], float]:
+        return {}, self.scores[self.epoch - 1]
 
     def get_weights(self) -> list[np.ndarray]:
         return [np.array([self.epoch])]
@@ -79,8 +77,9 @@ class _Scripted:
 )
 def test_the_weights_kept_are_those_of_the_best_epoch(scores: list[float], best: int, epochs: int) -> None:
     params = {"steps": len(scores), "epochs_at_least": 1, "epochs_at_most": 99, "patience": 3}
-    curves, best_epoch, weights = _follow_epochs(_Scripted(scores), None, params, ShardPlan(1, 1, 1))  # type: ignore[arg-type]
-    assert (best_epoch, int(weights[0][0]), len(curves)) == (best, best, epochs)
+    training = _Scripted(scores)
+    learnt = _follow_epochs(training, None, params, Checkpoint(None, training))  # type: ignore[arg-type]
+    assert (learnt.best_epoch, int(learnt.weights[0][0]), len(learnt.curves)) == (best, best, epochs)
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_gives_others(job: dict[str, Any]) -> None:
@@ -99,12 +98,8 @@ def test_a_train_label_that_the_problem_does_not_name_is_refused(job: dict[str, 
         train_rank({**job, "labels": [0, 2]}, Alone())
 
 
-def test_the_number_of_parameters_is_the_nets() -> None:
-    assert build_network(7, 3, (5, 4), 0.1, 0).count_params() == count_parameters(7, 3, (5, 4))
-
-
 def test_weights_survive_bytes_bit_for_bit() -> None:
-    weights = build_network(7, 3, (5, 4), 0.1, 0).get_weights()
+    weights = build_network(_SHAPE, 7, 3, 0).get_weights()
     assert hash_weights(weights_from_bytes(weights_to_bytes(weights))) == hash_weights(weights)
 
 
@@ -121,3 +116,34 @@ def test_a_small_table_is_seen_often_and_a_large_one_at_least_twice() -> None:
     params = asdict(Params())
     assert epochs_of(params, 3) == params["epochs_at_most"]
     assert epochs_of(params, 1_000_000) == params["epochs_at_least"]
+
+
+def _step(job: dict[str, Any], **params: Any) -> list[np.ndarray]:
+    """The weights after one step."""
+    wanted = {**job, "network": {**_SHAPE, "dropout": 0.0}, "params": {**job["params"], **params}}
+    train = read_rows(wanted, "train", 0, 1)
+    training = Training(wanted, ShardPlan(len(train.shard), 1, wanted["params"]["batch_rows"]), train, Alone())
+    training.optimizer = keras_sgd(training)
+    before = training.net.get_weights()
+    training.run_steps(1, 0, 1)
+    return [after - start for after, start in zip(training.net.get_weights(), before, strict=True)]
+
+
+def keras_sgd(training: Training) -> Any:
+    """Steps that are the gradient itself."""
+    import keras
+
+    optimizer = keras.optimizers.SGD(1.0)
+    optimizer.build(training.net.trainable_variables)
+    return optimizer
+
+
+def test_a_step_in_parts_is_the_same_step_and_a_long_one_is_clipped(job: dict[str, Any]) -> None:
+    whole = _step(job)
+    for one, other in zip(_step(job, accumulate=3), whole, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    length = float(np.sqrt(sum((w**2).sum() for w in whole)))
+    clipped = _step(job, clip_norm=length / 4)
+    for one, other in zip(clipped, whole, strict=True):
+        np.testing.assert_allclose(one, other / 4, atol=1e-6)
+    np.testing.assert_allclose(_step(job, clip_norm=length * 2)[0], whole[0], atol=1e-7)

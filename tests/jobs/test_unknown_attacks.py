@@ -73,5 +73,5 @@ def test_nothing_that_is_fitted_sees_what_is_held_out(spark, config, warehouse):
 
 def test_who_cannot_be_asked_is_refused(spark, config, warehouse):
     wrong = config.with_values(unknown={"detectors": ["isolation_forest"]})
-    with pytest.raises(ConfigError, match="'isolation_forest' names no attacks"):
+    with pytest.raises(ConfigError, match="'isolation_forest' cannot learn task 'attack'"):
         unknown_attacks.run(spark, wrong)

@@ -1,12 +1,15 @@
 import json
 import threading
+from pathlib import Path
 
 import pytest
 
 from iomt_ids.contract.errors import ConfigError, ContractError
-from iomt_ids.runtime.runs import find_run, has_served, serve, served_model, start_run, write_json
+from iomt_ids.runtime.config import load_config
+from iomt_ids.runtime.runs import begin_run, find_run, has_served, serve, served_model, start_run, write_json
 from tests.builders import problem
 
+ROOT = Path(__file__).resolve().parents[2]
 FACTS = {"importances": None, "curves": [], "facts": {}, "train_seconds": 1.0}
 
 
@@ -109,3 +112,31 @@ def test_a_number_that_is_not_one_is_never_written(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "a.json", {"f1": float("nan")})
     assert list(tmp_path.iterdir()) == []
+
+
+def config(tmp_path, *settings):
+    return load_config(ROOT / "conf" / "local.yaml", [f"output.folder={tmp_path}", *settings])
+
+
+def test_an_unfinished_run_of_the_same_configuration_is_gone_on_with(tmp_path):
+    first = begin_run(tmp_path, "retrain", config(tmp_path))
+    save(first)
+    again = begin_run(tmp_path, "retrain", config(tmp_path, "train.resume=true", "train.restarts=9"))
+    assert again == first
+    assert [m.name for m in again.models()] == ["forest-attack-leak_free"]
+    assert begin_run(tmp_path, "retrain", config(tmp_path)) != first  # nobody asked for it
+
+
+@pytest.mark.parametrize("other", ["seed=8", "models={dense_net: {steps: 9}}", "train.checkpoint_steps=3"])
+def test_a_run_of_another_configuration_is_not_gone_on_with(tmp_path, other):
+    first = begin_run(tmp_path, "retrain", config(tmp_path))
+    assert begin_run(tmp_path, "retrain", config(tmp_path, "train.resume=true", other)) != first
+    assert begin_run(tmp_path, "train_detector", config(tmp_path, "train.resume=true")) != first
+
+
+def test_a_finished_run_is_not_gone_on_with_and_keeps_no_checkpoints(tmp_path):
+    first = begin_run(tmp_path, "retrain", config(tmp_path))
+    first.checkpoints.mkdir()
+    first.finish({"id": first.id, "job": "retrain", "started": first.started})
+    assert not first.checkpoints.exists()
+    assert begin_run(tmp_path, "retrain", config(tmp_path, "train.resume=true")) != first

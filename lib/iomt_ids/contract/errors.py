@@ -25,6 +25,10 @@ class LaunchError(IomtIdsError):
     """A distributed run cannot start, or one of its ranks died."""
 
 
+class RankLostError(LaunchError):
+    """A rank or its executor died while it worked: the same work may succeed when it is started again."""
+
+
 class BusyError(IomtIdsError):
     """Another process holds the lock this one needs."""
 

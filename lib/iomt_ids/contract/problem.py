@@ -13,6 +13,8 @@ from iomt_ids.contract.tables import copies_column
 
 # What is learnt from rows of a class with one vector; see `prepare.copies.under_policy`.
 DUPLICATES = ("weight", "keep", "drop")
+# The column that holds the windows up to a row, for detectors that read them one by one; see `prepare.past.add_history`.
+HISTORY = "history"
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Problem:
         One entry a feature, in the same order.
     past_windows : int
         Windows before a row that its features tell of; 0 if they are of the row alone.
+    is_sequence : bool
+        Whether those windows are read one by one, each with ``features``; otherwise features sum them up.
     split_scheme : str
         How rows were cut into train and test, see `contract.splits`.
     """
@@ -56,6 +60,7 @@ class Problem:
     labels: tuple[int, ...]
     scaling: tuple[Scaling, ...]
     past_windows: int = 0
+    is_sequence: bool = False
     split_scheme: str = OFFICIAL
 
     @property
@@ -97,5 +102,6 @@ class Problem:
             labels=tuple(values["labels"]),
             scaling=tuple(Scaling(**s) for s in values["scaling"]),
             # Models of before these were told do not say.
-            past_windows=values.get("past_windows", 0), split_scheme=values.get("split_scheme", OFFICIAL),
+            past_windows=values.get("past_windows", 0), is_sequence=values.get("is_sequence", False),
+            split_scheme=values.get("split_scheme", OFFICIAL),
         )

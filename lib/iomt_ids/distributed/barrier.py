@@ -19,8 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -28,11 +27,14 @@ import psutil
 from pyspark import BarrierTaskContext
 
 from iomt_ids.distributed.rendezvous import WATCH
+from iomt_ids.distributed.signed import ask
 from iomt_ids.distributed.work import RankResult, Work
-from iomt_ids.distributed.worker import FACTS, LOST_A_PEER, PAYLOAD
+from iomt_ids.distributed.worker import BACKENDS, FACTS, LOST_A_PEER, PAYLOAD, REFUSED
 
 _POLL_S = 0.25
 _PATIENCE_S = 5.0
+# A debugger or a short stop is forgiven.
+_STOPPED_S = 10.0
 # Longer than a dying rank's own executor takes to notice it.
 _LET_THE_OTHER_SPEAK_S = 2.0
 _LAST_LINES = 25
@@ -50,6 +52,10 @@ class Order:
         How many there are.
     host, port : str, int
         Where the rendezvous listens.
+    key : bytes
+        Of the launch; shown nowhere.
+    backend : str
+        Which collectives the ranks are joined by, see `worker.BACKENDS`.
     gloo_timeout_s : int
         How long a rank waits for another in one operation, if nothing else has noticed.
     """
@@ -58,7 +64,17 @@ class Order:
     size: int
     host: str
     port: int
+    key: bytes = field(repr=False)
+    backend: str
     gloo_timeout_s: int
+
+
+class _EndedError(Exception):
+    """A rank ended without a result."""
+
+    def __init__(self, why: str, lines: str = "", *, is_final: bool = False) -> None:
+        super().__init__(why)
+        self.lines, self.is_final = lines, is_final
 
 
 def run_rank(order: Order, _rows: Iterable[Any]) -> Iterator[RankResult]:
@@ -66,15 +82,24 @@ def run_rank(order: Order, _rows: Iterable[Any]) -> Iterator[RankResult]:
     context = BarrierTaskContext.get()
     rank = context.partitionId()
     executor = context.getTaskInfos()[rank].address
+    # Before anybody is waited for, so that the driver knows who has not come.
+    is_wanted = _tell(order, "POST", rank) == "go on"
     hosts = context.allGather(socket.gethostname())
+    # Set by Spark if the session asks for GPUs: one a rank, see conf/spark/gpu.conf.
+    gpu = context.resources().get("gpu")
     started = time.monotonic()
+    result = RankResult(rank, hosts[rank], executor, 0.0)
     try:
-        facts, payload, error, lines = _follow(order, rank, hosts)
+        if not is_wanted:
+            raise _EndedError("was stopped before it started")
+        facts, payload = _follow(order, rank, hosts, gpu.addresses[0] if gpu else "")
+        result = replace(result, facts=facts, payload=payload)
+    except _EndedError as end:
+        result = replace(result, error=str(end), last_lines=end.lines, is_final=end.is_final)
     except Exception as failure:  # see the module's docstring
-        facts, payload, error, lines = {}, b"", f"could not be started: {failure!r}", ""
-        _tell(order, "PUT", rank, error)
-    seconds = round(time.monotonic() - started, 3)
-    yield RankResult(rank, hosts[rank], executor, seconds, facts, payload, error, lines)
+        result = replace(result, error=f"could not be started: {failure!r}")
+        _tell(order, "PUT", rank, result.error)
+    yield replace(result, seconds=round(time.monotonic() - started, 3))
 
 
 def place(hosts: list[str], rank: int) -> dict[str, int]:
@@ -96,42 +121,39 @@ def place(hosts: list[str], rank: int) -> dict[str, int]:
     }
 
 
-def _follow(order: Order, rank: int, hosts: list[str]) -> tuple[dict[str, Any], bytes, str, str]:
-    if _tell(order, "POST", rank) != "go on":
-        return {}, b"", "was stopped before it started", ""
+def _follow(order: Order, rank: int, hosts: list[str], gpu: str) -> tuple[dict[str, Any], bytes]:
     with tempfile.TemporaryDirectory(prefix="iomt-ids-rank-") as folder:
+        environment = BACKENDS[order.backend].prepare(Path(folder))
         process = subprocess.Popen(
-            _command(order, rank, hosts), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            start_new_session=True,
+            _command(order, rank, hosts, environment), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, start_new_session=True,
         )
         lines: deque[bytes] = deque(maxlen=_LAST_LINES)
         reader = threading.Thread(target=lambda: lines.extend(process.stdout or ()), daemon=True)
         reader.start()
         try:
-            _hand_over(process, order, rank, hosts, folder)
-            stopped_by = _wait(process, order, rank)
+            _hand_over(process, order, rank, hosts, folder, gpu)
+            _wait(process, order, rank)
         finally:
             _kill(process)
         reader.join(_PATIENCE_S)
-        if stopped_by:
-            return {}, b"", stopped_by, ""
-        said = b"".join(lines).decode("utf-8", "replace").rstrip()
         if process.returncode:
-            return {}, b"", _report(order, rank, process.returncode), said
-        _tell(order, "PUT", rank, "")
-        return json.loads((Path(folder) / FACTS).read_text()), (Path(folder) / PAYLOAD).read_bytes(), "", ""
+            said = b"".join(lines).decode("utf-8", "replace").rstrip()
+            raise _EndedError(_report(order, rank, process.returncode), said, is_final=process.returncode == REFUSED)
+        _tell(order, "PUT", rank)
+        return json.loads((Path(folder) / FACTS).read_text()), (Path(folder) / PAYLOAD).read_bytes()
 
 
-def _command(order: Order, rank: int, hosts: list[str]) -> list[str]:
+def _command(order: Order, rank: int, hosts: list[str], environment: dict[str, str]) -> list[str]:
     variables = {
         **place(hosts, rank), "RANK": rank, "SIZE": order.size, "HOSTNAME": hosts[rank],
         "CONTROLLER": "gloo", "CPU_OPERATIONS": "gloo", "LOG_LEVEL": "error",
-        "GLOO_RENDEZVOUS_ADDR": order.host, "GLOO_RENDEZVOUS_PORT": order.port,
         "GLOO_IFACE": _interface(order.host, order.port), "GLOO_TIMEOUT_SECONDS": order.gloo_timeout_s,
     }
     # env(1) adds to the executor's environment; the zip of --py-files is on sys.path and nowhere else.
     return [
         "env", *(f"HOROVOD_{name}={value}" for name, value in variables.items()),
+        *(f"{name}={value}" for name, value in environment.items()),
         f"PYTHONPATH={os.pathsep.join(p for p in sys.path if p)}", "KERAS_BACKEND=tensorflow",
         sys.executable, "-m", "iomt_ids.distributed.worker",
     ]
@@ -148,31 +170,46 @@ def _interface(host: str, port: int) -> str:
     raise OSError(f"no network interface has the address {own}")
 
 
-def _hand_over(process: subprocess.Popen[bytes], order: Order, rank: int, hosts: list[str], folder: str) -> None:
+def _hand_over(
+    process: subprocess.Popen[bytes], order: Order, rank: int, hosts: list[str], folder: str, gpu: str
+) -> None:
     order_of_rank = {
-        "function": order.work.function, "job": order.work.job, "folder": folder, "parent": os.getpid(),
-        "ranks_on_host": hosts.count(hosts[rank]),
+        "function": order.work.function, "job": order.work.job, "folder": folder, "parent": os.getpid(), "gpu": gpu,
+        "rank": rank, "size": order.size, "backend": order.backend, "ranks_on_host": hosts.count(hosts[rank]),
+        "rendezvous": [order.host, order.port], "key": order.key.hex(),
     }
     # If it died at once, _wait sees how.
     with contextlib.suppress(BrokenPipeError), cast(IO[bytes], process.stdin) as pipe:
         pipe.write(json.dumps(order_of_rank).encode())
 
 
-def _wait(process: subprocess.Popen[bytes], order: Order, rank: int) -> str:
-    """Wait for the process to end by itself; or return why it is not worth waiting for."""
-    last_answer = time.monotonic()
+def _wait(process: subprocess.Popen[bytes], order: Order, rank: int) -> None:
+    """Wait for the process to end by itself; raise if it is not worth waiting for."""
+    last_answer = last_moved = time.monotonic()
     while True:
         try:
             process.wait(_POLL_S)
-            return ""
+            return
         except subprocess.TimeoutExpired:
             answer = _tell(order, "GET", rank)
         if answer == "stop":
-            return "was stopped because another rank failed"
+            raise _EndedError("was stopped because another rank failed")
         if answer == "go on":
             last_answer = time.monotonic()
         elif time.monotonic() - last_answer > _PATIENCE_S:
-            return "was stopped because the driver has gone"
+            raise _EndedError("was stopped because the driver has gone")
+        if not _is_stopped(process.pid):
+            last_moved = time.monotonic()
+        elif time.monotonic() - last_moved > _STOPPED_S:
+            why = f"has been stopped from outside for {_STOPPED_S:.0f} s"
+            _tell(order, "PUT", rank, why)
+            raise _EndedError(why)
+
+
+def _is_stopped(pid: int) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    return False
 
 
 def _report(order: Order, rank: int, status: int) -> str:
@@ -182,24 +219,21 @@ def _report(order: Order, rank: int, status: int) -> str:
         while time.monotonic() < deadline and _tell(order, "GET", rank) == "go on":
             time.sleep(_POLL_S)
         failure = "lost its connection to another rank"
+    elif status == REFUSED:
+        failure = "refused the work"
     elif status < 0:
         failure = f"was killed by {signal.Signals(-status).name}"
     else:
         failure = f"ended with status {status}"
-    _tell(order, "PUT", rank, failure)
+    _tell(order, "PUT", rank, failure, is_final=status == REFUSED)
     return failure
 
 
-def _tell(order: Order, method: str, rank: int, failure: str = "") -> str:
+def _tell(order: Order, method: str, rank: int, failure: str = "", *, is_final: bool = False) -> str:
     """Speak to the rendezvous; ``go on``, ``stop``, or ``nobody there``."""
-    connection = HTTPConnection(order.host, order.port, timeout=_PATIENCE_S)
-    try:
-        connection.request(method, f"/{WATCH}/{rank}", body=failure.encode() if method == "PUT" else None)
-        return "go on" if connection.getresponse().status == 200 else "stop"
-    except (OSError, HTTPException):
-        return "nobody there"
-    finally:
-        connection.close()
+    body = json.dumps({"failure": failure, "is_final": is_final}).encode() if method == "PUT" else b""
+    answer = ask(order.host, order.port, order.key, method, f"/{WATCH}/{rank}", body)
+    return "nobody there" if answer is None else "go on" if answer[0] == 200 else "stop"
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -6,9 +6,15 @@ gradients are reduced here, by name, and training ends with a proof that all ran
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from iomt_ids.distributed.relay import Relay
 
 
 class HorovodCommunicator:
@@ -43,3 +49,31 @@ class HorovodCommunicator:
     def close(self) -> None:
         """Leave the ring."""
         self._hvd.shutdown()
+
+
+class HorovodBackend:
+    """How a rank joins the others by Horovod; see `worker.BACKENDS`."""
+
+    @staticmethod
+    def prepare(folder: Path) -> dict[str, str]:
+        """Variables that the rank's process needs; ``folder`` lives as long as the rank."""
+        return {}
+
+    @staticmethod
+    @contextmanager
+    def join(order: dict[str, Any]) -> Iterator[HorovodCommunicator]:
+        """The other ranks, while the block lasts."""
+        host, port = order["rendezvous"]
+        with Relay(host, port, bytes.fromhex(order["key"])) as relay:
+            # Horovod's native part reads these when it starts.
+            for name, value in zip(("ADDR", "PORT"), relay.address, strict=True):
+                os.putenv(f"HOROVOD_GLOO_RENDEZVOUS_{name}", str(value))
+            ranks = HorovodCommunicator()
+            yield ranks
+            ranks.close()
+
+    @staticmethod
+    def is_loss(error: BaseException) -> bool:
+        """Whether the error says that another rank has gone."""
+        # Inside a tf.function Horovod's error arrives as one of TensorFlow's.
+        return type(error).__name__ == "HorovodInternalError" or "Horovod" in str(error)

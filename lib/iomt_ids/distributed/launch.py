@@ -8,28 +8,28 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import shutil
 import socket
 import time
-import uuid
-from functools import partial
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 from urllib.parse import urlsplit
 
-from pyspark import InheritableThread, SparkContext
+from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
-from iomt_ids.contract.errors import LaunchError
-from iomt_ids.distributed.barrier import Order, run_rank
-from iomt_ids.distributed.rendezvous import Rendezvous
-from iomt_ids.distributed.work import Alone, RankResult, Work
+from iomt_ids.contract.errors import ConfigError, LaunchError, RankLostError
+from iomt_ids.distributed.barrier import Order
+from iomt_ids.distributed.rendezvous import Failure, Rendezvous
+from iomt_ids.distributed.stage import Stage
+from iomt_ids.distributed.work import LAUNCHERS, Alone, RankResult, Work
 from iomt_ids.distributed.worker import call
 
 _LOOPBACK = "127.0.0.1"
 # Executors of a cluster register after the session has started.
 _SLOTS_WAIT_S = 3.0
 _POLL_S = 0.25
-_SILENCE_S = 10.0
-_GLOO_TIMEOUT_S = 60
+_TIMEOUT_S = 50
 
 
 class Launcher(Protocol):
@@ -41,12 +41,20 @@ class Launcher(Protocol):
         Raises
         ------
         LaunchError
-            If there are too few slots, or a rank died.
+            If there are too few slots, or the ranks refuse the work.
+        RankLostError
+            If a rank died.
         """
+
+    def slots(self) -> int:
+        """Ranks that could run at the same time, now."""
 
 
 class InProcessLauncher:
     """One rank, in this process: training code without a cluster."""
+
+    def __init__(self, spark: SparkSession | None = None) -> None:
+        """Without a session."""
 
     def run(self, work: Work, ranks: int) -> list[RankResult]:
         """Run it here.
@@ -57,14 +65,20 @@ class InProcessLauncher:
             If more than one rank is wanted.
         """
         if ranks != 1:
-            raise LaunchError(f"{ranks} ranks are wanted but this launcher has 1 slot: this very process")
+            raise LaunchError(
+                f"{ranks} ranks are wanted but this launcher has 1 slot: this very process; set models.dense_net.ranks=1"
+            )
         started = time.monotonic()
         facts, payload = call(work.function, work.job, Alone())
         seconds = round(time.monotonic() - started, 3)
         return [RankResult(0, socket.gethostname(), "this process", seconds, facts, payload)]
 
+    def slots(self) -> int:
+        """This process."""
+        return 1
 
-class HorovodLauncher:
+
+class BarrierLauncher:
     """Ranks as tasks of one Spark barrier stage: all at once or none.
 
     Parameters
@@ -73,6 +87,8 @@ class HorovodLauncher:
         Its executors run the ranks, one a slot.
     """
 
+    backend: str
+
     def __init__(self, spark: SparkSession) -> None:
         self._spark = spark
 
@@ -80,13 +96,60 @@ class HorovodLauncher:
         """Run it on so many slots; see `Launcher.run`."""
         context = self._spark.sparkContext
         _require_slots(context, ranks)
-        with Rendezvous(_rendezvous_host(context)) as rendezvous:
+        with Rendezvous(self._host(context)) as rendezvous:
             host, port = rendezvous.address
-            results = _run_stage(context, Order(work, ranks, host, port, _GLOO_TIMEOUT_S), rendezvous)
+            order = Order(work, ranks, host, port, rendezvous.key, self.backend, _TIMEOUT_S)
+            results = Stage(context, order, rendezvous).run()
             failure = rendezvous.first_failure
         if failure is None and len(results) == ranks and not any(r.error for r in results):
             return results
-        raise LaunchError(_say_failure(failure, results, ranks))
+        raise _error(failure, results, ranks)
+
+    def slots(self) -> int:
+        """Free and busy slots of the executors that are there."""
+        return slots(self._spark.sparkContext)
+
+    def _host(self, context: SparkContext) -> str:
+        return rendezvous_host(context)
+
+
+class HorovodLauncher(BarrierLauncher):
+    """Ranks joined by Horovod over Gloo."""
+
+    backend = "horovod"
+
+
+class TensorflowLauncher(BarrierLauncher):
+    """Ranks joined by TensorFlow's own collective operations, on one machine only: see `collective`."""
+
+    backend = "tensorflow"
+
+    def _host(self, context: SparkContext) -> str:
+        host = super()._host(context)
+        if host != _LOOPBACK:
+            raise LaunchError(
+                f"train.launcher=barrier_tf works on one machine only, and the master is {context.master}: TensorFlow's "
+                "server asks nobody who he is; use train.launcher=horovod"
+            )
+        if shutil.which("cc") is None:
+            raise LaunchError("train.launcher=barrier_tf needs a C compiler, to keep TensorFlow's server on loopback")
+        return host
+
+
+_KINDS: tuple[Callable[[SparkSession], Launcher], ...] = (HorovodLauncher, TensorflowLauncher, InProcessLauncher)
+
+
+def launcher_of(name: str, spark: SparkSession) -> Launcher:
+    """A launcher by the name that `train.launcher` gives it.
+
+    Raises
+    ------
+    ConfigError
+        If there is none of that name.
+    """
+    if name not in LAUNCHERS:
+        raise ConfigError(f"train.launcher is {name!r}: {' or '.join(LAUNCHERS)}")
+    return _KINDS[LAUNCHERS.index(name)](spark)
 
 
 def slots(context: SparkContext) -> int:
@@ -112,7 +175,7 @@ def _require_slots(context: SparkContext, ranks: int) -> None:
         time.sleep(_POLL_S)
 
 
-def _rendezvous_host(context: SparkContext) -> str:
+def rendezvous_host(context: SparkContext) -> str:
     """The one address to listen on: loopback unless the master is on another machine."""
     master = context.master or ""
     if master.startswith("local"):
@@ -124,55 +187,17 @@ def _rendezvous_host(context: SparkContext) -> str:
     return socket.gethostbyname(context.getConf().get("spark.driver.host", "localhost"))
 
 
-def _run_stage(context: SparkContext, order: Order, rendezvous: Rendezvous) -> list[RankResult]:
-    """Run the barrier stage in a thread of its own, and end it if an executor goes silent."""
-    group = f"iomt-ids-ranks-{uuid.uuid4().hex}"
-    results: list[RankResult] = []
-    troubles: list[BaseException] = []
-
-    def stage() -> None:
-        context.setJobGroup(group, f"{order.size} ranks of {order.work.function}", interruptOnCancel=True)
-        try:
-            tasks = context.parallelize(range(order.size), order.size).barrier()
-            results.extend(tasks.mapPartitions(partial(run_rank, order)).collect())
-        except Exception as trouble:  # a cancelled job, or one whose executors are lost
-            troubles.append(trouble)
-
-    thread = InheritableThread(target=stage, daemon=True)
-    thread.start()
-    silent: list[int] = []
-    try:
-        while thread.is_alive() and not silent:
-            thread.join(_POLL_S)
-            silent = rendezvous.silent_ranks(_SILENCE_S)
-    finally:
-        if thread.is_alive():
-            context.cancelJobGroup(group)
-            thread.join(_SILENCE_S)
-    for rank in silent:
-        results.append(RankResult(rank, "", "", 0.0, error=f"has not been heard of for {_SILENCE_S:.0f} s"))
-    if troubles and not silent and rendezvous.first_failure is None:
-        raise LaunchError(f"Spark ended the stage of the ranks: {_reason(troubles[0])}") from troubles[0]
-    return sorted(results, key=lambda r: r.rank)
-
-
-def _reason(trouble: BaseException) -> str:
-    """The line of a Python worker's traceback that names the error, or the first line there is."""
-    lines = str(trouble).splitlines() or [repr(trouble)]
-    named = [line for line in lines if re.match(r"[A-Za-z_.]*Error: ", line)]
-    hint = "; is PYSPARK_PYTHON the Python that has our packages?" if named and "ModuleNotFound" in named[0] else ""
-    return (named or lines)[0] + hint
-
-
-def _say_failure(failure: tuple[int, str] | None, results: list[RankResult], ranks: int) -> str:
-    failed = [r for r in results if r.error]
-    if failure is not None:
-        rank, why = failure
-    elif failed:
-        rank, why = failed[0].rank, failed[0].error
-    else:
-        return f"{len(results)} of {ranks} ranks gave a result"
-    said: Any = next((r for r in results if r.rank == rank), None)
+def _error(failure: Failure | None, results: list[RankResult], ranks: int) -> LaunchError:
+    if failure is None:
+        failed = [r for r in results if r.error]
+        if not failed:
+            return RankLostError(f"{len(results)} of {ranks} ranks gave a result")
+        failure = Failure(failed[0].rank, failed[0].error, failed[0].is_final)
+    said = next((r for r in results if r.rank == failure.rank), None)
     where = f" on {said.host} (executor {said.executor})" if said and said.host else ""
     lines = f"; it said last:\n{said.last_lines}" if said and said.last_lines else ""
-    return f"rank {rank} of {ranks}{where} {why}{lines}"
+    if said and failure.is_final:
+        # What it refused it says in its last line; what libraries have said before is of no use to anybody.
+        lines = ": " + re.sub(r"^\w+Error: ", "", said.last_lines.splitlines()[-1]) if said.last_lines else ""
+    kind = LaunchError if failure.is_final else RankLostError
+    return kind(f"rank {failure.rank} of {ranks}{where} {failure.why}{lines}")

@@ -1,63 +1,12 @@
-"""The dense net: its shape, its weights as bytes, its answers."""
+"""A network's weights as bytes, and its answers as probabilities."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 from collections.abc import Sequence
-from itertools import pairwise
-from typing import Any
 
 import numpy as np
-
-
-def build_network(features: int, classes: int, layers: Sequence[int], dropout: float, seed: int) -> Any:
-    """A dense net that answers with one logit a class.
-
-    Each hidden layer is normalised over its units (Ba et al. 2016), not over the batch: a batch's statistics
-    would differ between ranks and would have to be reduced too.
-
-    Parameters
-    ----------
-    features, classes : int
-        Width of input and output.
-    layers : sequence of int
-        Units of each hidden layer.
-    dropout : float
-        Share of a hidden layer's units left out of a training step.
-    seed : int
-        Of initial weights and dropout.
-
-    Returns
-    -------
-    keras.Model
-    """
-    import keras
-
-    flow = keras.Input((features,), dtype="float32")
-    hidden = flow
-    for depth, units in enumerate(layers):
-        start = keras.initializers.GlorotUniform(seed=seed + 2 * depth)
-        hidden = keras.layers.Dense(units, kernel_initializer=start)(hidden)
-        hidden = keras.layers.LayerNormalization()(hidden)
-        hidden = keras.layers.Activation("gelu")(hidden)
-        if dropout > 0:
-            hidden = keras.layers.Dropout(dropout, seed=seed + 2 * depth + 1)(hidden)
-    last = keras.initializers.GlorotUniform(seed=seed + 2 * len(layers))
-    return keras.Model(flow, keras.layers.Dense(classes, kernel_initializer=last)(hidden))
-
-
-def count_parameters(features: int, classes: int, layers: Sequence[int]) -> int:
-    """Weights of such a net.
-
-    Examples
-    --------
-    >>> count_parameters(3, 2, [4])
-    34
-    """
-    widths = [features, *layers]
-    hidden = sum(a * b + 3 * b for a, b in pairwise(widths))
-    return hidden + widths[-1] * classes + classes
 
 
 def weights_to_bytes(weights: Sequence[np.ndarray]) -> bytes:

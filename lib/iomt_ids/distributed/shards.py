@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,60 +29,27 @@ _PLAIN_COLUMNS = frozenset({"AttributeReference"})
 
 
 @dataclass(frozen=True)
-class ShardPlan:
-    """How many rows and steps each rank has.
+class Rows:
+    """Rows of one split on one rank.
 
     Attributes
     ----------
-    rows : int
-        Of all ranks together.
-    ranks : int
-        Rank ``r`` has rows ``r``, ``r + ranks``, ``r + 2 * ranks``, ...
-    batch : int
-        Rows a rank learns from in one step.
+    features : ndarray of float32, shape (rows, width)
+        As a network sees them.
+    labels : ndarray of int64, shape (rows,)
+        Label indices of the task.
+    shard : ndarray of int64, shape (rows of the shard,)
+        The row that each number of the shard means: one that stands for several rows is meant by as many numbers.
     """
 
-    rows: int
-    ranks: int
-    batch: int
-
-    def rows_of(self, rank: int) -> int:
-        """Rows of one rank; two ranks differ by one at most."""
-        return len(range(rank, self.rows, self.ranks))
+    features: np.ndarray
+    labels: np.ndarray
+    shard: np.ndarray
 
     @property
-    def batch_rows(self) -> int:
-        """Rows of one step, on every rank; a small shard is one batch."""
-        return min(self.batch, self.rows_of(0))
-
-    @property
-    def steps(self) -> int:
-        """Steps of one epoch, on every rank: a rank that stopped earlier would leave the others waiting."""
-        return -(-self.rows_of(0) // self.batch_rows)
-
-    def require_rows(self) -> None:
-        """Refuse to deal fewer rows than ranks.
-
-        Raises
-        ------
-        ContractError
-            Naming both numbers.
-        """
-        if self.rows < self.ranks:
-            raise ContractError(f"{self.rows} rows cannot be dealt to {self.ranks} ranks; set models.dense_net.ranks")
-
-    def batches(self, rank: int, order: np.ndarray) -> Iterator[np.ndarray]:
-        """Row numbers within a rank's shard, `steps` times `batch_rows` of them.
-
-        Parameters
-        ----------
-        order : ndarray of int, shape (rows_of(rank),)
-            A permutation; rows from its start fill the last batch up.
-        """
-        wanted = self.steps * self.batch_rows
-        filled = np.resize(order, wanted)
-        for start in range(0, wanted, self.batch_rows):
-            yield filled[start:start + self.batch_rows]
+    def weights(self) -> np.ndarray:
+        """How many rows of the shard each row stands for."""
+        return np.bincount(self.shard, minlength=len(self.labels))
 
 
 @contextmanager
@@ -112,12 +79,15 @@ def parquet_files(flows: DataFrame, columns: Sequence[str]) -> Iterator[list[str
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def read_shard(files: Sequence[str], columns: Sequence[str], rank: int, ranks: int) -> np.ndarray:
-    """The rows of one rank.
+def read_rows(job: Mapping[str, Any], split: str, rank: int, ranks: int) -> Rows:
+    """The rows of one rank: of all rows, counted with their copies, every ``ranks``-th.
 
-    Returns
-    -------
-    ndarray of float64, shape (rows, len(columns))
+    Parameters
+    ----------
+    job : mapping
+        ``job[split]`` (files), ``label`` (column), ``features`` (columns, scaled here by ``scaling``) or ``sequence`` (a
+        column of arrays that are scaled already), and ``copies``: the column that says for how many rows a row stands,
+        or None if each stands for itself.
 
     Raises
     ------
@@ -126,23 +96,38 @@ def read_shard(files: Sequence[str], columns: Sequence[str], rank: int, ranks: i
     ContractError
         If a value is missing or not finite.
     """
-    parts, seen = [np.empty((0, len(columns)))], 0
-    for file in files:
-        with _open(file) as parquet:
-            for batch in parquet.iter_batches(_BATCH_ROWS, columns=list(columns)):
-                mine = batch.slice((rank - seen) % ranks)
-                arrays = [mine.column(name).cast(pa.float64()).to_numpy(zero_copy_only=False) for name in columns]
-                parts.append(np.column_stack([a[::ranks] for a in arrays]))
-                seen += batch.num_rows
-    shard = np.concatenate(parts)
-    broken = [name for name, whole in zip(columns, np.isfinite(shard).all(axis=0), strict=True) if not whole]
+    label, copies, sequence = job["label"], job.get("copies"), job.get("sequence")
+    values = [sequence] if sequence else list(job["features"])
+    columns = list(dict.fromkeys([label, *values, *([copies] if copies else [])]))
+    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    seen, broken = 0, set()
+    for batch in _record_batches(job[split], columns):
+        counted = _whole(batch, copies).astype(np.int64) if copies else np.ones(batch.num_rows, np.int64)
+        ends = seen + np.cumsum(counted)
+        # Numbers below n that leave this rank as remainder: n and -1 - rank decide.
+        numbers = (ends - 1 - rank) // ranks - (ends - counted - 1 - rank) // ranks
+        mine = np.flatnonzero(numbers)
+        seen = int(ends[-1]) if len(ends) else seen
+        found = _sequences(batch, sequence)[mine] if sequence else np.empty((mine.size, len(values)), np.float32)
+        for place, name in enumerate(() if sequence else values):
+            center, spread = job["scaling"][place]
+            found[:, place] = _scaled(_doubles(batch, name)[mine], center, spread)
+        if not np.isfinite(found).all():
+            whole = np.isfinite(found).all(axis=0)
+            broken |= {values[0 if sequence else place] for place in np.flatnonzero(~whole)}
+        parts.append((found, _whole(batch, label)[mine].astype(np.int64), numbers[mine]))
     if broken:
-        raise ContractError(f"values are missing or not finite in: {', '.join(broken)}")
-    return shard
+        raise ContractError(f"values are missing or not finite in: {', '.join(sorted(broken))}")
+    if not parts:
+        return Rows(np.empty((0, len(values)), np.float32), np.empty(0, np.int64), np.empty(0, np.int64))
+    features, labels, numbers = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Rows(features, labels, np.repeat(np.arange(len(labels)), numbers))
 
 
-def count_rows(files: Sequence[str]) -> int:
-    """Rows in some Parquet files, from their footers."""
+def count_rows(files: Sequence[str], copies: str | None = None) -> int:
+    """Rows in some Parquet files, from their footers; with the column that counts copies, what the rows stand for."""
+    if copies:
+        return sum(int(_whole(batch, copies).sum()) for batch in _record_batches(files, [copies]))
     total = 0
     for file in files:
         with _open(file) as parquet:
@@ -164,8 +149,38 @@ def scale(values: np.ndarray, scaling: Sequence[Sequence[float]]) -> np.ndarray:
     ndarray of float32
         Doubles until here: rounded earlier, rows that differ would become the same.
     """
-    pairs = np.asarray(scaling, dtype=np.float64)
-    return ((np.sign(values) * np.log1p(np.abs(values)) - pairs[:, 0]) / pairs[:, 1]).astype(np.float32)
+    found = np.empty(values.shape, np.float32)
+    for place, (center, spread) in enumerate(scaling):
+        found[:, place] = _scaled(values[:, place], center, spread)
+    return found
+
+
+def _scaled(values: np.ndarray, center: float, spread: float) -> np.ndarray:
+    return (np.copysign(np.log1p(np.abs(values)), values) - center) / spread
+
+
+def _record_batches(files: Sequence[str], columns: list[str]) -> Iterator[pa.RecordBatch]:
+    for file in files:
+        with _open(file) as parquet:
+            yield from parquet.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False)
+
+
+def _doubles(batch: pa.RecordBatch, name: str) -> np.ndarray:
+    return batch.column(name).cast(pa.float64()).to_numpy(zero_copy_only=False)
+
+
+def _whole(batch: pa.RecordBatch, name: str) -> np.ndarray:
+    column = batch.column(name)
+    if column.null_count:
+        raise ContractError(f"values are missing or not finite in: {name}")
+    return column.to_numpy(zero_copy_only=False)
+
+
+def _sequences(batch: pa.RecordBatch, name: str) -> np.ndarray:
+    column = batch.column(name)
+    if column.null_count or not batch.num_rows:
+        raise ContractError(f"values are missing or not finite in: {name}")
+    return column.flatten().to_numpy(zero_copy_only=False).astype(np.float32).reshape(batch.num_rows, -1)
 
 
 def _files_of_table(flows: DataFrame, wanted: DataFrame) -> list[str] | None:

@@ -6,13 +6,15 @@ import os
 from typing import Any
 
 
-def load_tensorflow(threads: int) -> Any:
+def load_tensorflow(threads: int, gpu: str = "") -> Any:
     """Import TensorFlow.
 
     Parameters
     ----------
     threads : int
         Of one operation. Without a limit each rank takes every core and ranks slow each other down.
+    gpu : str
+        The one GPU that is used, by its number; none if it is empty.
 
     Returns
     -------
@@ -21,7 +23,7 @@ def load_tensorflow(threads: int) -> Any:
     """
     # TensorFlow's native part reads these when it is loaded.
     os.putenv("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.putenv("CUDA_VISIBLE_DEVICES", "-1")
+    os.putenv("CUDA_VISIBLE_DEVICES", gpu or "-1")
     import tensorflow as tf
 
     try:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+# Names of `train.launcher`; `launch` has what they mean.
+LAUNCHERS = ("horovod", "barrier_tf", "in_process")
+
 
 @dataclass(frozen=True)
 class Work:
@@ -44,7 +47,8 @@ class RankResult:
         Why it has no result, in one line; empty if it has one.
     last_lines : str
         The end of what it wrote to stderr, if it failed.
-        Whether the others were stopped because of it.
+    is_final : bool
+        Whether the same work would fail again.
     """
 
     rank: int
@@ -55,6 +59,7 @@ class RankResult:
     payload: bytes = b""
     error: str = ""
     last_lines: str = ""
+    is_final: bool = False
 
 
 class Communicator(Protocol):

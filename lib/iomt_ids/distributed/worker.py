@@ -12,34 +12,39 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from iomt_ids.contract.errors import IomtIdsError
+from iomt_ids.distributed.collective import TensorflowBackend
+from iomt_ids.distributed.communicate import HorovodBackend
+
 FACTS, PAYLOAD = "facts.json", "payload.bin"
 # EX_TEMPFAIL: it would have worked, had another rank not died.
 LOST_A_PEER = 75
+# EX_DATAERR: it would fail again.
+REFUSED = 65
+BACKENDS: dict[str, Any] = {"horovod": HorovodBackend, "tensorflow": TensorflowBackend}
 _PR_SET_PDEATHSIG = 1
 
 
 def main() -> int:
-    """Run the rank; 0, or `LOST_A_PEER`, or 1 with a traceback on stderr."""
+    """Run the rank; 0, `LOST_A_PEER`, `REFUSED`, or 1 with a traceback on stderr."""
     order: dict[str, Any] = json.load(sys.stdin)
     _die_with(order["parent"])
-    from iomt_ids.distributed.communicate import HorovodCommunicator
     from iomt_ids.distributed.tensors import load_tensorflow
 
-    load_tensorflow(threads=max(1, len(os.sched_getaffinity(0)) // order["ranks_on_host"]))
-    from horovod.common.exceptions import HorovodInternalError
-
+    threads = max(1, len(os.sched_getaffinity(0)) // order["ranks_on_host"])
+    load_tensorflow(threads=threads, gpu=order["gpu"])
+    backend = BACKENDS[order["backend"]]
     try:
-        ranks = HorovodCommunicator()
-        facts, payload = call(order["function"], order["job"], ranks)
-        _write(Path(order["folder"]), facts, payload)
-        ranks.close()
-    except HorovodInternalError:
+        with backend.join(order) as ranks:
+            facts, payload = call(order["function"], order["job"], ranks)
+            _write(Path(order["folder"]), facts, payload)
+    except IomtIdsError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        return REFUSED
+    # Whatever it is: a Python that ends by itself waits for threads of the collectives, which wait for dead ranks.
+    except BaseException as error:
         traceback.print_exc()
-        return LOST_A_PEER
-    except Exception as error:
-        traceback.print_exc()
-        # Inside a tf.function the same error arrives as one of TensorFlow's.
-        return LOST_A_PEER if "Horovod" in str(error) else 1
+        return LOST_A_PEER if backend.is_loss(error) else 1
     return 0
 
 
@@ -65,5 +70,5 @@ if __name__ == "__main__":
     status = main()
     sys.stdout.flush()
     sys.stderr.flush()
-    # Horovod's and TensorFlow's threads may wait for a rank that is dead; they are not waited for.
+    # Threads of the collectives may wait for a rank that is dead; they are not waited for.
     os._exit(status)

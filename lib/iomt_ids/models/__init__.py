@@ -8,6 +8,7 @@ import pkgutil
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 
+from iomt_ids.contract.attacks import TASKS
 from iomt_ids.contract.errors import ConfigError, raise_all
 from iomt_ids.models.detector import Detector
 
@@ -52,7 +53,7 @@ def assignments(
     Raises
     ------
     ConfigError
-        Naming every unknown detector, with the nearest known one.
+        Naming every unknown detector, with the nearest known one, and every task that a detector cannot learn.
     """
     known = list(detectors())
     problems = []
@@ -60,9 +61,16 @@ def assignments(
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
             problems.append(f"unknown detector '{name}'; did you mean '{near}'?")
-    raise_all(problems, ConfigError, "configuration")
     learnt = [(feature_set, wanted), *compared.items()]
-    return list(dict.fromkeys((d, task, of) for of, chosen in learnt for d, tasks in chosen.items() for task in tasks))
+    chosen = list(dict.fromkeys((d, task, of) for of, some in learnt for d, tasks in some.items() for task in tasks))
+    problems += [
+        f"detector '{d}' cannot learn task '{task}', only {', '.join(detectors()[d].tasks)}"
+        for d, task in dict.fromkeys((d, task) for d, task, _ in chosen)
+        if d in known and task in TASKS and task not in detectors()[d].tasks
+    ]
+    raise_all(problems, ConfigError, "configuration")
+    # The past of a row is all that a sequence has to say, whichever set was asked for.
+    return list(dict.fromkeys((d, task, "past" if detectors()[d].is_sequential else of) for d, task, of in chosen))
 
 
 def who_takes_part(asked: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -84,6 +92,4 @@ def who_takes_part(asked: Sequence[str]) -> tuple[list[str], list[str]]:
         Naming every detector that is unknown, with the nearest known one, or that cannot name attacks.
     """
     named = [name for name, _, _ in assignments({name: ["attack"] for name in asked}, "", {}, [])]
-    wrong = [name for name in named if "attack" not in detectors()[name].tasks]
-    raise_all([f"detector '{name}' names no attacks" for name in wrong], ConfigError, "configuration")
     return named, [name for name, kind in detectors().items() if kind.is_anomaly]

@@ -59,8 +59,12 @@ class Detector:
         One line for the report: what it is.
     tasks : tuple of str
         The tasks that it can learn.
+    is_sequential : bool
+        Whether it reads the windows before a row one by one (`prepare.past.add_history`), not a row by itself.
     is_anomaly : bool
         Whether it learns from benign rows alone, so that no attack is known to it.
+    is_network : bool
+        Whether it is a `models.network.FittedNetwork`, which can be exported.
     """
 
     params: type
@@ -68,4 +72,6 @@ class Detector:
     load: Any
     sentence: str
     tasks: tuple[str, ...] = TASKS
+    is_sequential: bool = False
     is_anomaly: bool = False
+    is_network: bool = False

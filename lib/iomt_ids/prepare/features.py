@@ -112,5 +112,10 @@ def fit_again(problem: Problem, rows: DataFrame) -> Problem:
     return dataclasses.replace(problem, scaling=tuple(fitted[name] for name in problem.features))
 
 
+def as_sequence(problem: Problem, windows: int) -> Problem:
+    """The same leak-free problem for a detector that reads each row's `windows` windows before it one by one."""
+    return dataclasses.replace(problem, feature_set="past", past_windows=windows, is_sequence=True)
+
+
 def _rounded(value: float) -> float:
     return float(f"{value:.{_DIGITS}g}")

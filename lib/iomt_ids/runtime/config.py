@@ -22,6 +22,7 @@ from iomt_ids.contract.errors import ConfigError, raise_all
 from iomt_ids.contract.flows import FEATURE_SETS, RELEASES
 from iomt_ids.contract.problem import DUPLICATES
 from iomt_ids.contract.splits import SCHEMES, Scheme
+from iomt_ids.distributed.work import LAUNCHERS
 
 DEMO = "demo"
 
@@ -87,9 +88,15 @@ class FeaturesConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Which detectors learn which tasks, and from which of equal rows."""
+    """Which detectors learn which tasks, from which of equal rows, on what, and what is done about deaths."""
 
     duplicates: str
+    launcher: str
+    resume: bool
+    restarts: int
+    replacement_wait_s: float
+    ranks_at_least: int | None
+    checkpoint_steps: int
     detectors: dict[str, list[str]]
     compare_all_features: dict[str, list[str]]
     compare_past: dict[str, list[str]]
@@ -352,6 +359,11 @@ def _impossible_values(config: Config) -> list[str]:
         (0 < config.split.test_fraction < 1, "split.test_fraction must lie between 0 and 1"),
         (0 < config.split.validation_fraction < 0.5, "split.validation_fraction must lie between 0 and 0.5"),
         (config.train.duplicates in DUPLICATES, f"train.duplicates is {config.train.duplicates!r}: {' or '.join(DUPLICATES)}"),
+        (config.train.launcher in LAUNCHERS, f"train.launcher is {config.train.launcher!r}: {' or '.join(LAUNCHERS)}"),
+        (config.train.restarts >= 0, "train.restarts must not be negative"),
+        (config.train.replacement_wait_s >= 0, "train.replacement_wait_s must not be negative"),
+        (config.train.checkpoint_steps >= 1, "train.checkpoint_steps must be at least 1"),
+        (config.train.ranks_at_least is None or config.train.ranks_at_least >= 1, "train.ranks_at_least must be at least 1"),
         (config.features.set in FEATURE_SETS, f"features.set is {config.features.set!r}: {' or '.join(FEATURE_SETS)}"),
         (config.features.release in (*RELEASES, "auto"),
          f"features.release is {config.features.release!r}: auto, {' or '.join(RELEASES)}"),

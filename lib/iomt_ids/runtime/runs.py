@@ -15,10 +15,16 @@ from iomt_ids.contract.errors import ConfigError
 from iomt_ids.contract.problem import Problem
 from iomt_ids.runtime.clock import new_run_id, now
 from iomt_ids.runtime.config import Config
+from iomt_ids.runtime.log import log
 
 _RECORD = "run.json"
 _MODEL_RECORD = "detector.json"
 _POINTER = "served.json"
+# What a run was begun with, for the one that goes on with it.
+_BEGUN = ".begun.json"
+_CHECKPOINTS = ".checkpoints"
+# May differ when a run goes on: they say what is done about deaths, not what is learnt.
+_OF_NO_MATTER = ("resume", "restarts", "replacement_wait_s", "ranks_at_least")
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,15 @@ class Run:
         """Whether the record, which is written last, is there."""
         return (self.folder / _RECORD).exists()
 
+    @property
+    def checkpoints(self) -> Path:
+        """Where trainings write how far they are."""
+        return self.folder / _CHECKPOINTS
+
+    def forget_checkpoints(self) -> None:
+        """Remove what finished trainings have written there."""
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+
     def save_model(self, name: str, detector: str, problem: Problem, save: Callable[[Path], None], facts: dict) -> None:
         """Write a model so that it is there completely or not at all.
 
@@ -99,6 +114,7 @@ class Run:
 
     def finish(self, record: dict[str, Any]) -> Path:
         """Write the record: from now on the run exists."""
+        self.forget_checkpoints()
         return self.write(_RECORD, {**record, "finished": now()})
 
     def outputs(self) -> dict[str, str]:
@@ -113,6 +129,34 @@ def start_run(home: Path, job: str) -> Run:
     folder = home / "runs" / run_id
     folder.mkdir(parents=True)
     return Run(run_id, folder, now(), job)
+
+
+def begin_run(home: Path, job: str, config: Config) -> Run:
+    """A new run; or, with `train.resume`, the newest unfinished one of the same job and configuration if there is one.
+
+    Parameters
+    ----------
+    home : Path
+        The folder of the data's tables and runs.
+    job : str
+        The job's name.
+    config : Config
+        Its configuration.
+    """
+    asked = config.as_dict()
+    asked["train"] = {key: value for key, value in asked["train"].items() if key not in _OF_NO_MATTER}
+    # As it will be read: JSON knows no tuples.
+    begun = json.loads(json.dumps({"job": job, "config": asked}))
+    if config.train.resume:
+        for path in sorted((home / "runs").glob(f"*/{_BEGUN}"), reverse=True):
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if not (path.parent / _RECORD).exists() and {**found, "started": None} == {**begun, "started": None}:
+                log().info("going on with run %s", path.parent.name)
+                return Run(path.parent.name, path.parent, found["started"], job)
+        log().info("no unfinished run of this configuration; starting a new one")
+    run = start_run(home, job)
+    run.write(_BEGUN, {**begun, "started": run.started})
+    return run
 
 
 def describe_run(run: Run, config: Config, versions: dict[str, str]) -> dict[str, Any]:
@@ -207,6 +251,19 @@ def served_model(home: Path) -> SavedModel:
     folder = home / "runs" / named["run"] / "models" / named["model"]
     if not (folder / _MODEL_RECORD).exists():
         raise ConfigError(f"{pointer} names {folder}, which is not there")
+    return _saved_model(folder)
+
+
+def saved_model(folder: Path) -> SavedModel:
+    """The model in a folder.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    """
+    if not (folder / _MODEL_RECORD).exists():
+        raise ConfigError(f"{folder} is no model's folder: it has no {_MODEL_RECORD}")
     return _saved_model(folder)
 
 

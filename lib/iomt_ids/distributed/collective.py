@@ -1,0 +1,155 @@
+"""Numbers added up over ranks by TensorFlow's own collective operations: the second launcher's way.
+
+Each rank runs TensorFlow's gRPC server, which neither authenticates nor encrypts, executes any graph it is sent and
+listens on every interface. It cannot be told otherwise; so the rank's process is started with a `bind` of ours before
+the C library's, which knows no address but loopback, and a rank that listens anywhere else ends before it is joined.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from iomt_ids.contract.errors import LaunchError
+from iomt_ids.distributed.signed import ask
+
+_LOOPBACK = "127.0.0.1"
+_SCOPE = "tensorflow"
+_POLL_S = 0.05
+_JOIN_S = 60.0
+_TIMEOUT_S = 60.0
+_BIND = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+int bind(int fd, const struct sockaddr *to, socklen_t length) {
+    static int (*next)(int, const struct sockaddr *, socklen_t);
+    if (!next) next = (int (*)(int, const struct sockaddr *, socklen_t))dlsym(RTLD_NEXT, "bind");
+    if (to->sa_family == AF_INET6 && length >= sizeof(struct sockaddr_in6)) {
+        struct sockaddr_in6 local = *(const struct sockaddr_in6 *)to;
+        local.sin6_addr = (struct in6_addr){{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 1}}};
+        return next(fd, (struct sockaddr *)&local, sizeof local);
+    }
+    if (to->sa_family == AF_INET && length >= sizeof(struct sockaddr_in)) {
+        struct sockaddr_in local = *(const struct sockaddr_in *)to;
+        local.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        return next(fd, (struct sockaddr *)&local, sizeof local);
+    }
+    return next(fd, to, length);
+}
+"""
+
+
+class TensorflowCommunicator:
+    """Ranks connected by TensorFlow over gRPC, summed around a ring; see `work.Communicator`."""
+
+    def __init__(self, rank: int, addresses: list[str]) -> None:
+        import tensorflow as tf
+
+        resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+            tf.train.ClusterSpec({"worker": addresses}), task_type="worker", task_id=rank, rpc_layer="grpc"
+        )
+        ring = tf.distribute.experimental.CommunicationImplementation.RING
+        # It starts the server, waits for the others and watches whether they live; its variables are not used.
+        self._strategy = tf.distribute.MultiWorkerMirroredStrategy(
+            cluster_resolver=resolver,
+            communication_options=tf.distribute.experimental.CommunicationOptions(implementation=ring),
+        )
+        self.rank, self.size = rank, len(addresses)
+        self._instances: dict[Any, int] = {}
+        self._sums: dict[int, Any] = {}
+
+    def mean_gradient(self, flat: Any) -> Any:
+        """The mean over ranks of one flat tensor."""
+        return self._reduce(flat) / self.size
+
+    def sum(self, values: Any) -> np.ndarray:
+        """The sum over ranks of an array of double."""
+        import tensorflow as tf
+
+        array = np.asarray(values, dtype=np.float64)
+        # One function a length: a collective operation has one shape for ever.
+        add = self._sums.setdefault(array.size, tf.function(self._reduce))
+        return add(tf.constant(array.reshape(-1))).numpy().reshape(array.shape)
+
+    def broadcast(self, variables: list[Any]) -> None:
+        """Give every rank the variables of rank 0."""
+        for variable in variables:
+            mine = variable.numpy().astype(np.float64) * (self.rank == 0)
+            # What all others add is zero, and a float survives as a double: the sum is rank 0's to the last bit.
+            variable.assign(self.sum(mine).astype(variable.numpy().dtype))
+
+    def _reduce(self, flat: Any) -> Any:
+        import tensorflow as tf
+
+        # Numbered by first use, which is in the same order on every rank.
+        instance = self._instances.setdefault((flat.dtype, tuple(flat.shape)), len(self._instances) + 1)
+        return tf.raw_ops.CollectiveReduceV2(
+            input=flat, group_size=self.size, group_key=1001, instance_key=instance, ordering_token=[],
+            merge_op="Add", final_op="Id", communication_hint="RING", timeout_seconds=_TIMEOUT_S,
+        )
+
+
+class TensorflowBackend:
+    """How a rank joins the others by TensorFlow; see `worker.BACKENDS`."""
+
+    @staticmethod
+    def prepare(folder: Path) -> dict[str, str]:
+        """Variables that the rank's process needs; ``folder`` lives as long as the rank."""
+        source, shared = folder / "bind.c", folder / "bind.so"
+        source.write_text(_BIND, encoding="utf-8")
+        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", str(shared), str(source), "-ldl"], check=True, capture_output=True)
+        return {"LD_PRELOAD": str(shared)}
+
+    @staticmethod
+    @contextmanager
+    def join(order: dict[str, Any]) -> Iterator[TensorflowCommunicator]:
+        """The other ranks, while the block lasts."""
+        ranks = TensorflowCommunicator(order["rank"], _meet(order))
+        _require_loopback()
+        yield ranks
+        # A server that leaves first would look like a death to the others.
+        ranks.sum(np.zeros(1))
+
+    @staticmethod
+    def is_loss(error: BaseException) -> bool:
+        """Whether the error says that another rank has gone."""
+        return type(error).__name__ in ("UnavailableError", "AbortedError", "DeadlineExceededError", "CancelledError")
+
+
+def _meet(order: dict[str, Any]) -> list[str]:
+    """Addresses of all ranks, by rank."""
+    (host, port), key = order["rendezvous"], bytes.fromhex(order["key"])
+    with socket.socket() as probe:
+        probe.bind((_LOOPBACK, 0))
+        own = f"{_LOOPBACK}:{probe.getsockname()[1]}"
+    ask(host, port, key, "PUT", f"/{_SCOPE}/{order['rank']}", json.dumps(own).encode())
+    deadline = time.monotonic() + _JOIN_S
+    found: list[str] = []
+    while len(found) < order["size"]:
+        answer = ask(host, port, key, "GET", f"/{_SCOPE}/{len(found)}")
+        if answer and answer[0] == 200:
+            found.append(json.loads(answer[1]))
+        elif time.monotonic() > deadline:
+            raise TimeoutError(f"rank {len(found)} has not told its address for {_JOIN_S:.0f} s")
+        else:
+            time.sleep(_POLL_S)
+    return found
+
+
+def _require_loopback() -> None:
+    listening = [c.laddr for c in psutil.Process(os.getpid()).net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    open_to_others = [f"{a.ip}:{a.port}" for a in listening if a.ip.removeprefix("::ffff:") != _LOOPBACK]
+    if open_to_others:
+        raise LaunchError(f"TensorFlow's server listens on {', '.join(open_to_others)}, where anybody can reach it")
