@@ -6,6 +6,7 @@
 
 import sys
 import time
+from dataclasses import asdict
 
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
@@ -23,6 +24,9 @@ from iomt_ids.runtime.log import log
 from iomt_ids.runtime.runs import Run, describe_run, start_run
 from iomt_ids.runtime.tables import Warehouse
 from iomt_ids.runtime.versions import versions
+from jobs._tuning import tune
+
+OPTIONS = {"--tune": "tune.enabled=true"}
 
 
 def train(spark: SparkSession, config: Config, into: Run) -> dict[str, float]:
@@ -40,16 +44,20 @@ def train(spark: SparkSession, config: Config, into: Run) -> dict[str, float]:
         log().info("training %s", name)
         start = time.monotonic()
         problem = state_problem(learnt_from, preparation, task=task, feature_set=feature_set)
-        rows, validation = (
+        both, rows, validation = (
             under_policy(with_past(split, problem), problem.copies_column, config.train.duplicates)
-            for split in (learnt_from, held_out)
+            for split in (learnt_from.unionByName(held_out), learnt_from, held_out)
         )
+        chosen, tuned = params[detector], None
+        if config.tune.enabled:
+            chosen, tuned = tune(both, problem, detector, chosen, config, name)
         fitted = kinds[detector].fit(
-            rows, problem, params[detector], validation=validation,
+            rows, problem, chosen, validation=validation,
             seed=derive_seed(config.seed, name), launcher=HorovodLauncher(spark),
         )
         seconds[name] = seconds_since(start)
-        facts = {"importances": fitted.importances, "curves": fitted.curves, "facts": fitted.facts}
+        facts = {"importances": fitted.importances, "curves": fitted.curves, "facts": fitted.facts,
+                 "params": asdict(chosen), "tuning": tuned}
         into.save_model(name, detector, problem, fitted.save, {**facts, "train_seconds": seconds[name]})
         log().info("trained %s in %.1f s", name, seconds[name])
     return seconds
@@ -66,7 +74,7 @@ def run(spark: SparkSession, config: Config) -> Outcome:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the job from the command line."""
-    return job_main("train_detector", run, argv)
+    return job_main("train_detector", run, argv, options=OPTIONS)
 
 
 if __name__ == "__main__":

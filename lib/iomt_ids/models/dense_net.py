@@ -66,6 +66,13 @@ class Params:
     class_weight_power: float = 0.25
 
 
+# What `--tune` chooses from.
+SPACE: dict[str, tuple[Any, ...]] = {
+    "layers": ((128, 64), (256, 128, 64), (512, 256, 128)), "dropout": (0.0, 0.1, 0.3), "learning_rate": (0.001, 0.002, 0.004),
+    "weight_decay": (1e-5, 1e-4, 1e-3), "class_weight_power": (0.0, 0.25, 0.5),
+}
+
+
 class FittedDenseNet:
     """A trained net; see `models.detector.FittedDetector`."""
 
@@ -147,4 +154,4 @@ def _facts(results: list[RankResult], problem: Problem, params: Params) -> dict[
     }
 
 
-DETECTOR = Detector(Params, fit, load, "dense net of TensorFlow, trained on several ranks by Horovod")
+DETECTOR = Detector(Params, fit, load, "dense net of TensorFlow, trained on several ranks by Horovod", SPACE)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -56,9 +57,12 @@ class Detector:
         ``load(spark, folder, problem) -> FittedDetector``, the inverse of `FittedDetector.save`.
     sentence : str
         One line for the report: what it is.
+    space : mapping of str to sequence
+        Parameters that ``train_detector --tune`` chooses, with the values that it may choose from; see `models.tuning`.
     """
 
     params: type
     fit: Any
     load: Any
     sentence: str
+    space: Mapping[str, Sequence[Any]] = field(default_factory=dict)
