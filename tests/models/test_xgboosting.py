@@ -121,5 +121,5 @@ def test_missing_values_are_refused(flows, unseen):
 
 def test_without_the_package_the_message_says_what_to_install(flows, monkeypatch):
     monkeypatch.setitem(sys.modules, "xgboost.spark", None)
-    with pytest.raises(ConfigError, match=r"not installed; install it .* pip install 'iomt_ids\[xgboost\]', or take engine"):
+    with pytest.raises(ConfigError, match=r"not installed; .* by `make xgboost` or pip install 'iomt_ids\[xgboost\]'"):
         DETECTOR.fit(flows, problem("attack", [0, 1, 11]), PARAMS, validation=flows, seed=3, launcher=None)

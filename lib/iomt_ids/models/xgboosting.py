@@ -142,8 +142,8 @@ def _estimator(problem: Problem, shape: BoostShape, spread: Distribution, seed: 
         from xgboost.spark import SparkXGBClassifier
     except ImportError as error:
         raise ConfigError(
-            "models.gradient_boosted.engine is 'xgboost', which is not installed; install it on every node with "
-            "pip install 'iomt_ids[xgboost]', or take engine histogram or mllib"
+            "models.gradient_boosted.engine is 'xgboost', which is not installed; install it where Spark's tasks "
+            "run, by `make xgboost` or pip install 'iomt_ids[xgboost]', or take engine histogram or mllib"
         ) from error
     if spread.workers < 1:
         raise ConfigError(f"models.gradient_boosted.workers is {spread.workers}: at least 1")
@@ -184,6 +184,3 @@ def _class_weights(rows: DataFrame, problem: Problem, power: float) -> Any:
     weights = np.maximum(counts / counts.sum(), 1e-12) ** -power
     weights *= counts.sum() / (weights * counts).sum()
     return F.array(*[F.lit(float(w)) for w in weights])[F.col(CLASS)]
-
-
-__all__ = ["Distribution", "as_boosting", "fit_xgboost", "last_below"]
