@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from iomt_ids.contract.attacks import benign_labels
+from iomt_ids.contract.errors import ContractError
 from iomt_ids.distributed.launch import HorovodLauncher
 from iomt_ids.evaluate.scores import Tally, f1_macro
 from iomt_ids.models import detectors
@@ -49,7 +50,7 @@ def tune(
         log().info("nothing to tune of %s", name)
         return params, None
     trials = Trials(config.home / "tuning")
-    told = _Told(rows, problem, config, name)
+    told = _Told(rows, problem, config)
     measured = told.key(detector)
 
     def measure(candidate: Candidate, fold: int) -> float:
@@ -60,8 +61,10 @@ def tune(
         return float(found["f1_macro"])
 
     wanted = candidates_of(space, params, config.tune.candidates, derive_seed(config.seed, f"{name}-candidates"))
-    with told:
+    try:
         choice = choose(wanted, config.tune.folds, config.tune.keep, measure)
+    finally:
+        told.forget()
     log().info("chose %s for %s; %d trials made, %d found", choice.params, name, trials.made, trials.reused)
     record = {"chosen": choice.params, "trials_made": trials.made, "trials_found": trials.reused,
               "folds": config.tune.folds, "gap": config.features.past_windows, "candidates": choice.scores}
@@ -71,15 +74,14 @@ def tune(
 class _Told:
     """Rows of one fold at a time, in memory."""
 
-    def __init__(self, rows: DataFrame, problem: Problem, config: Config, name: str) -> None:
-        self.rows, self.problem, self.config, self.name = rows, problem, config, name
+    def __init__(self, rows: DataFrame, problem: Problem, config: Config) -> None:
+        self.rows, self.problem, self.config = rows, problem, config
         self.placed = placed_rows(rows, problem)
-        self.fold, self.held = -1, []  # type: int, list[DataFrame]
+        self.fold = -1
+        self.held: list[DataFrame] = []
 
-    def __enter__(self) -> _Told:
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def forget(self) -> None:
+        """Out of memory with them."""
         for frame in self.held:
             frame.unpersist()
 
@@ -107,11 +109,13 @@ class _Told:
         matrix = np.zeros((problem.n_classes, problem.n_classes), np.int64)
         for label, prediction, rows in counted.collect():
             matrix[label, prediction] = rows
+        if not matrix.any():
+            raise ContractError(f"part {fold + 1} of {self.config.tune.folds} of the train captures has no rows to score on")
         return {"f1_macro": f1_macro(Tally(matrix, benign_labels(problem.task))), "rows": int(matrix.sum())}
 
     def _frames(self, fold: int) -> list[DataFrame]:
         if fold != self.fold:
-            self.__exit__()
+            self.forget()
             learnt, held_out = fold_rows(
                 self.placed, fold=fold, folds=self.config.tune.folds, gap=self.config.features.past_windows
             )
