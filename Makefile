@@ -68,9 +68,13 @@ fuzz-ingest: ready-test ## 10,000 odd CSV files against a second parser
 airflow-env: ## .venv-airflow, in which the DAG can be loaded
 	@scripts/set_up.sh airflow
 
+.PHONY: xgboost
+xgboost: ready ## what models.gradient_boosted.engine=xgboost needs, into .venv
+	.venv/bin/python -m pip install --quiet --require-hashes --no-deps -r requirements/xgboost.lock
+
 .PHONY: lock
 lock: ready-test ## compile requirements/*.lock again (needs uv)
-	for name in build runtime dev airflow; do \
+	for name in build runtime dev airflow xgboost; do \
 	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    requirements/$$name.in --output-file requirements/$$name.lock; \
 	done

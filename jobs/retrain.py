@@ -15,7 +15,7 @@ from iomt_ids.runtime.config import Config
 from iomt_ids.runtime.job import Outcome, job_main
 from iomt_ids.runtime.log import log
 from iomt_ids.runtime.runs import begin_run, has_served, serve, served_model
-from jobs import _judging, build_features, evaluate_detector, ingest_flows, refine_flows, train_detector
+from jobs import _judging, _training, build_features, evaluate_detector, ingest_flows, refine_flows, train_detector
 
 
 def run(spark: SparkSession, config: Config) -> Outcome:
@@ -28,7 +28,7 @@ def run(spark: SparkSession, config: Config) -> Outcome:
     past = build_features.past_windows(config) or _judging.summed_past([served] if served else [])
     build_features.run(spark, config, past=past)
     into = begin_run(config.home, "retrain", config)
-    train_detector.train(spark, config, into)
+    _training.train(spark, config, into)
     content = _judging.judge(spark, config, into.models(), into)
     chosen = best_model(content["scores"], task=config.serve.task, features=config.features.set)
     if config.split.scheme == OFFICIAL:

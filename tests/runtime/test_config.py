@@ -96,7 +96,7 @@ def test_every_impossible_value_is_said_at_once(place: Path) -> None:
         "serve.task": "attacks", "ingest.block_bytes": 1, "data.demo_rows": 1,
         "evaluate.bootstrap": 1, "evaluate.false_alarms_per_million": 0, "evaluate.costs.mistaken": -1.0,
         "evaluate.costs.missed": "{DoS: 1, Flood: 2}", "serve.tolerance": -0.1,
-        "train.compare_all_features": "{random_forest: [atack]}",
+        "train.compare_all_features": "{random_forest: [atack]}", "tune.folds": 1, "tune.candidates": 1, "tune.keep": 0.0,
     }
     message = _refusal(place, *[f"{key}={value}" for key, value in wrong.items()])
     assert f"{len(wrong)} problems" in message

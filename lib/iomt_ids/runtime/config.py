@@ -103,6 +103,16 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class TuneConfig:
+    """Whether a detector's parameters are chosen before it is fitted, and how."""
+
+    enabled: bool
+    candidates: int
+    folds: int
+    keep: float
+
+
+@dataclass(frozen=True)
 class CostsConfig:
     """What errors cost, in units of one false alarm."""
 
@@ -151,6 +161,7 @@ class Config:
     split: SplitConfig
     features: FeaturesConfig
     train: TrainConfig
+    tune: TuneConfig
     evaluate: EvaluateConfig
     unknown: UnknownConfig
     serve: ServeConfig
@@ -368,6 +379,9 @@ def _impossible_values(config: Config) -> list[str]:
         (config.features.release in (*RELEASES, "auto"),
          f"features.release is {config.features.release!r}: auto, {' or '.join(RELEASES)}"),
         (config.features.past_windows >= 1, "features.past_windows must be at least 1"),
+        (config.tune.candidates >= 2, "tune.candidates must be at least 2"),
+        (config.tune.folds >= 2, "tune.folds must be at least 2"),
+        (0 < config.tune.keep <= 1, "tune.keep must lie between 0 and 1"),
         (config.serve.task in TASKS, f"serve.task is {config.serve.task!r}: one of {', '.join(TASKS)}"),
         (config.ingest.block_bytes >= 4096, "ingest.block_bytes must be at least 4096"),
         (config.ingest.unpacked_bytes >= 1, "ingest.unpacked_bytes must be at least 1"),
