@@ -1,4 +1,4 @@
-"""What `train_detector` and `retrain` share: every configured detector fitted on every task it is configured for; no job by itself."""
+"""What `train_detector` and `retrain` share: each detector fitted on each task it is configured for."""
 
 from __future__ import annotations
 

@@ -198,4 +198,6 @@ def _fit_mllib(flows: DataFrame, problem: Problem, params: Params, seed: int) ->
         rows.unpersist()
 
 
-DETECTOR = Detector(Params, fit, load, "gradient-boosted trees, all classes; a GBTClassificationModel of MLlib a class", space=SPACE)
+DETECTOR = Detector(
+    Params, fit, load, "gradient-boosted trees, all classes; a GBTClassificationModel of MLlib a class", space=SPACE
+)
