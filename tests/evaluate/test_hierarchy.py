@@ -168,8 +168,12 @@ def test_p_values_are_as_small_as_they_say_and_no_smaller() -> None:
     assert np.abs(np.mean(small, axis=0) - (0.01, 0.05, 0.1)).max() <= 0.01
 
 
-def test_sets_are_counted_as_they_are() -> None:
-    rows = simulated("attack", 1000, seed=2, sharpness=0.5)
+@pytest.mark.parametrize("is_right", [False, True])
+def test_sets_are_counted_as_they_are(is_right: bool) -> None:
+    rows = simulated("attack", 2000, seed=2, sharpness=0.5)
+    if is_right:  # a model that is better than promised leaves out rows that it is not sure of
+        kept = rows["prediction"] == rows["attack"]
+        rows = {name: values[..., kept] for name, values in rows.items()}
     entry = told_by_level("attack", rows, error=0.1)
     tested = rows["probability"][:, rows["split"] == TEST]
     own = rows["attack"][rows["split"] == TEST]
@@ -178,6 +182,7 @@ def test_sets_are_counted_as_they_are() -> None:
         assert s["coverage"] == pytest.approx(inside[own, np.arange(len(own))].mean())
         assert s["classes"] == pytest.approx(inside.sum(axis=0).mean())
         assert s["empty"] == pytest.approx((~inside.any(axis=0)).mean())
+    assert (entry["sets"][0]["empty"] > 0.05) == is_right
 
 
 def test_order_and_partitions_change_no_count(spark: SparkSession) -> None:

@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from iomt_ids.contract.attacks import ATTACKS
+from iomt_ids.contract.attacks import ATTACKS, class_names
 from iomt_ids.contract.errors import ConfigError
-from iomt_ids.evaluate.score_counts import UNSEEN, bins_of
+from iomt_ids.evaluate.hierarchy import choose_places
+from iomt_ids.evaluate.hierarchy_counts import deepest_sure, sum_up
+from iomt_ids.evaluate.score_counts import EDGES, UNSEEN, bins_of
 from iomt_ids.evaluate.unknown import Fold, auroc, describe_anomaly, describe_fold, plan_folds
 from iomt_ids.evaluate.unknown_report import render_unknown, unknown_table
 from tests.evaluate.simulated import BENIGN, alarm_scores, counted, levels_counted, simulated
@@ -75,7 +77,26 @@ def test_alerts_and_answers_are_those_of_a_plain_program() -> None:
     names, times = np.unique(rows["prediction"][own], return_counts=True)
     assert entry["mistaken_for"][0]["rows"] == times.max()
     assert entry["mistaken_for"][0]["class"] in {ATTACKS[n].name for n in names[times == times.max()]}
-    assert sum(entry["levels"].values()) == own.sum()
+
+
+def test_how_far_an_answer_goes_is_told_by_name() -> None:
+    rows = rows_without()
+    rows["probability"] **= 3
+    rows["probability"] /= rows["probability"].sum(axis=0)
+    levels = levels_counted("attack", rows)
+    entry = describe_fold(FOLD, "oracle", counted("attack", rows), levels, counted("attack", rows), budget=100_000, error=0.8)
+    own = (rows["split"] == TEST) & np.isin(rows["attack"], HELD)
+    said = sum_up(rows["probability"][:, own], "attack")
+    depth = deepest_sure(said, [EDGES[place] for place in choose_places(levels, 0.8)])
+    told = dict.fromkeys(entry["levels"], 0)
+    for i, deep in enumerate(depth):
+        named = ATTACKS[said[2].answer[i]]
+        category = (None, None, class_names("category")[said[1].answer[i]], named.category)[deep]
+        is_attack = (None, said[0].answer[i] == 1, category != "Benign", category != "Benign")[deep]
+        told["no_answer" if not deep else "benign" if not is_attack else "attack" if deep == 1 else
+             ("category" if deep == 2 else "wrong_name") if category == "Recon" else "wrong_category"] += 1
+    assert entry["levels"] == told
+    assert sum(n > 0 for n in told.values()) >= 4, told
 
 
 def test_what_looks_new_is_what_few_known_rows_resemble() -> None:
@@ -99,7 +120,8 @@ def test_test_rows_of_what_is_held_out_move_no_threshold() -> None:
     rows = rows_without()
     before = described(rows)
     strange = (rows["split"] == TEST) & np.isin(rows["attack"], HELD)
-    rows["probability"][:, strange] = rows["probability"][::-1, strange]
+    rows["probability"][:, strange] = 0
+    rows["probability"][0, strange] = 1
     after = described(rows)
     assert before["false_alarms"] == after["false_alarms"]
     assert before["novelty"]["called_new"]["known"] == after["novelty"]["called_new"]["known"]
