@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 
 import pytest
 from pyspark.sql import functions as F
 
+from iomt_ids.contract.errors import ContractError
 from iomt_ids.contract.flows import FLOW_COLUMNS
 from iomt_ids.contract.tables import BRONZE_FLOWS, GOLD_FEATURES, GOLD_PREPARATION
 from iomt_ids.models import detectors
@@ -62,7 +64,7 @@ def judged(spark, tmp_path_factory):
         held_out = warehouse.read(spark, GOLD_FEATURES).filter("split = 'validation'")
         told = detectors()[model.detector].load(spark, model.folder, model.problem).transform(held_out)
         found[name] = {
-            "content": content, "problem": model.problem, "importances": model.facts["importances"],
+            "content": content, "config": config, "model": model, "problem": model.problem, "importances": model.facts["importances"],
             "preparation": warehouse.read(spark, GOLD_PREPARATION).orderBy("feature").collect(),
             "told": told.select("flow_id", "probability").orderBy("flow_id").collect(),
             "test": warehouse.read(spark, GOLD_FEATURES).filter("split = 'test'").orderBy("flow_id").select("ttl_mean").collect(),
@@ -106,3 +108,11 @@ def test_the_ledger_repeats_what_the_scores_say_and_names_its_split(judged):
             assert row[name] == pytest.approx(entry[name], abs=1e-12), name
     found = {a["attack"]: a for a in content["time_to_detect"][0]["attacks"]}
     assert found["DDoS-UDP"]["captures"] == 2 and found["DDoS-UDP"]["packets_per_window"] == 100
+
+
+def test_models_that_have_learnt_from_what_are_test_rows_now_are_refused(judged, spark):
+    config, model = judged["as they are"]["config"], judged["as they are"]["model"]
+    evaluate_detector.require_same_split(spark, config, [model])
+    other = dataclasses.replace(model, problem=dataclasses.replace(model.problem, split_scheme="random, test 0.2, salt s"))
+    with pytest.raises(ContractError, match="cut as 'official', the models have learnt under 'random, test 0.2, salt s'"):
+        evaluate_detector.require_same_split(spark, config, [model, other])
