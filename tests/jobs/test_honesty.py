@@ -61,13 +61,14 @@ def judged(spark, tmp_path_factory):
         train_detector.train(spark, config, into)
         content = evaluate_detector.judge(spark, config, into.models(), into)
         model = into.models()[0]
-        held_out = warehouse.read(spark, GOLD_FEATURES).filter("split = 'validation'")
+        flows = warehouse.read(spark, GOLD_FEATURES).orderBy("flow_id")
+        held_out = flows.filter("split = 'validation'")
         told = detectors()[model.detector].load(spark, model.folder, model.problem).transform(held_out)
         found[name] = {
             "content": content, "config": config, "model": model, "problem": model.problem, "importances": model.facts["importances"],
             "preparation": warehouse.read(spark, GOLD_PREPARATION).orderBy("feature").collect(),
             "told": told.select("flow_id", "probability").orderBy("flow_id").collect(),
-            "test": warehouse.read(spark, GOLD_FEATURES).filter("split = 'test'").orderBy("flow_id").select("ttl_mean").collect(),
+            "test": flows.filter("split = 'test'").select("flow_id", "ttl_mean").collect(),
         }
     return found
 
@@ -114,5 +115,5 @@ def test_models_that_have_learnt_from_what_are_test_rows_now_are_refused(judged,
     config, model = judged["as they are"]["config"], judged["as they are"]["model"]
     evaluate_detector.require_same_split(spark, config, [model])
     other = dataclasses.replace(model, problem=dataclasses.replace(model.problem, split_scheme="random, test 0.2, salt s"))
-    with pytest.raises(ContractError, match="cut as 'official', the models have learnt under 'random, test 0.2, salt s'"):
+    with pytest.raises(ContractError, match="cut as 'official', the models have learnt under 'random, test"):
         evaluate_detector.require_same_split(spark, config, [model, other])
