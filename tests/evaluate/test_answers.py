@@ -45,7 +45,8 @@ def told(flows, place: int, task: str):
     """What a made-up model says: a function of the vector alone, as of every model."""
     n = 21 if task == "attack" else 2
     ids = IDS if task == "attack" else [0, 1]
-    drawn = [F.pmod(F.xxhash64(F.lit(place * 31 + i), F.col("ttl_mean"), F.col("attack_id")), F.lit(97)) + 1 for i in range(len(ids))]
+    hashed = [F.xxhash64(F.lit(place * 31 + i), F.col("ttl_mean"), F.col("attack_id")) for i in range(len(ids))]
+    drawn = [F.pmod(h, F.lit(97)) + 1 for h in hashed]
     # Mostly right.
     own = F.col(f"{task}_id")
     drawn = [d + F.when(own == label, 60).otherwise(0) for d, label in zip(drawn, ids, strict=True)]
