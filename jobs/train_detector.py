@@ -24,7 +24,7 @@ from iomt_ids.runtime.log import log
 from iomt_ids.runtime.runs import Run, describe_run, start_run
 from iomt_ids.runtime.tables import Warehouse
 from iomt_ids.runtime.versions import versions
-from jobs._tuning import tune
+from jobs._tuning import last_parts, tune
 
 OPTIONS = {"--tune": "tune.enabled=true"}
 
@@ -51,6 +51,8 @@ def train(spark: SparkSession, config: Config, into: Run) -> dict[str, float]:
         chosen, tuned = params[detector], None
         if config.tune.enabled:
             chosen, tuned = tune(both, problem, detector, chosen, config, name)
+        if config.train.ends_by == "parts":
+            rows, validation = last_parts(both, problem, config)
         fitted = kinds[detector].fit(
             rows, problem, chosen, validation=validation,
             seed=derive_seed(config.seed, name), launcher=HorovodLauncher(spark),

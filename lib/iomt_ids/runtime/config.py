@@ -84,9 +84,10 @@ class FeaturesConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Which detectors learn which tasks, and from which of equal rows."""
+    """Which detectors learn which tasks, from which of equal rows, and what says when a fit ends."""
 
     duplicates: str
+    ends_by: str
     detectors: dict[str, list[str]]
     compare_all_features: dict[str, list[str]]
     compare_past: dict[str, list[str]]
@@ -342,6 +343,7 @@ def _impossible_values(config: Config) -> list[str]:
         (config.output.format in ("delta", "parquet"), f"output.format is {config.output.format!r}: delta or parquet"),
         (0 < config.split.validation_fraction < 0.5, "split.validation_fraction must lie between 0 and 0.5"),
         (config.train.duplicates in DUPLICATES, f"train.duplicates is {config.train.duplicates!r}: {' or '.join(DUPLICATES)}"),
+        (config.train.ends_by in ("vectors", "parts"), f"train.ends_by is {config.train.ends_by!r}: vectors or parts"),
         (config.features.set in FEATURE_SETS, f"features.set is {config.features.set!r}: {' or '.join(FEATURE_SETS)}"),
         (config.features.release in (*RELEASES, "auto"),
          f"features.release is {config.features.release!r}: auto, {' or '.join(RELEASES)}"),
