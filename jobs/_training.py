@@ -23,7 +23,7 @@ from iomt_ids.runtime.config import Config, detector_params
 from iomt_ids.runtime.log import log
 from iomt_ids.runtime.runs import Run
 from iomt_ids.runtime.tables import Warehouse
-from jobs._tuning import tune
+from jobs._tuning import last_parts, tune
 
 
 def train(spark: SparkSession, config: Config, into: Run) -> dict[str, float]:
@@ -73,9 +73,11 @@ def _fit(
     """A detector that has learnt, and the parameters that it has learnt with."""
     told = under_policy(with_past(flows, problem), problem.copies_column, config.train.duplicates)
     rows, validation = (told.filter(F.col("split") == split) for split in ("train", "validation"))
-    tuned = None
+    both, tuned = told.filter(F.col("split").isin("train", "validation")), None
     if config.tune.enabled:
-        params, tuned = tune(told.filter(F.col("split").isin("train", "validation")), problem, detector, params, config, name)
+        params, tuned = tune(both, problem, detector, params, config, name)
+    if config.train.ends_by == "parts":
+        rows, validation = last_parts(both, problem, config)
     fitted = detectors()[detector].fit(
         rows, problem, params, validation=validation, seed=derive_seed(config.seed, name), launcher=launcher
     )

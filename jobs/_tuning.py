@@ -71,6 +71,14 @@ def tune(
     return with_params(params, choice.params), record
 
 
+def last_parts(rows: DataFrame, problem: Problem, config: Config) -> tuple[DataFrame, DataFrame]:
+    """Train rows without the last part of each capture, and that part, which says when a fit ends; a gap between them."""
+    folds = config.tune.folds
+    learnt_from, held_out = fold_rows(placed_rows(rows, problem), fold=folds - 1, folds=folds, gap=config.features.past_windows)
+    # What thresholds are picked on is not learnt from.
+    return learnt_from.filter(F.col("split") == "train"), held_out
+
+
 class _Told:
     """Rows of one fold at a time, in memory."""
 

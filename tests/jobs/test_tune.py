@@ -13,7 +13,8 @@ from iomt_ids.runtime.config import load_config
 from iomt_ids.runtime.runs import find_run
 from iomt_ids.runtime.tables import Warehouse
 from jobs import train_detector
-from tests.builders import ROOT, gold
+from jobs._tuning import last_parts
+from tests.builders import ROOT, gold, problem
 
 
 def tuned(spark, config):
@@ -65,3 +66,13 @@ def test_what_is_chosen_is_fitted_and_a_rerun_finds_every_trial(spark, config):
     warehouse.overwrite(flows.withColumn("ttl_mean", F.when(is_one, F.lit(9.0)).otherwise(F.col("ttl_mean"))), GOLD_FEATURES)
     assert tuned(spark, config)[1]["trials_found"] == 0
     assert first["rows"] == 2 * (60 + 20)
+
+
+def test_a_fit_can_be_ended_by_the_last_part_of_each_capture(spark, config):
+    rows = Warehouse.of(config).read(spark, GOLD_FEATURES).filter("split != 'test'")
+    parts = last_parts(rows, problem("binary", [0, 1]), config)
+    learnt_from, held_out = (part.select("split", "source_line").collect() for part in parts)
+    # Lines 2 to 61 of one file, in two parts, with a gap of two rows.
+    assert {r.split for r in learnt_from} == {"train"}
+    assert sorted({r.source_line for r in learnt_from}) == list(range(2, 30))
+    assert sorted({r.source_line for r in held_out}) == list(range(32, 62))

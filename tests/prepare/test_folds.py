@@ -1,6 +1,7 @@
 """Folds are parts of captures: a gap between them, no vector on both sides, every row held out once."""
 
 import pytest
+from pyspark.sql import functions as F
 
 from iomt_ids.prepare.folds import fold_rows, placed_rows
 from tests.builders import gold, problem
@@ -11,15 +12,16 @@ PROBLEM = problem("attack", [0, 1])
 
 @pytest.fixture(scope="module")
 def flows(spark):
-    """Two captures of different length that do not start at the same line; some rows of the second are the first of the first."""
-    one = gold(spark, ["Benign"], rows=41, seed=1).replace("WiFI_and_MQTT/attacks/csv/train/Benign_train.pcap.csv", "one")
-    other = gold(spark, ["ARP_Spoofing"], rows=16, seed=2).selectExpr(
-        *[f"{c} + 100 AS {c}" if c == "source_line" else f"'other' AS {c}" if c == "source_file" else c for c in one.columns]
-    )
-    again = one.filter("source_line < 6").selectExpr(*[f"{c} + 30 AS {c}" if c == "source_line" else c for c in one.columns])
-    late = again.selectExpr(*["'other' AS source_file" if c == "source_file" else f"{c} + 79 AS {c}" if c == "source_line"
-                              else f"-{c} AS {c}" if c == "flow_id" else c for c in one.columns])
-    return one.unionByName(other).unionByName(late).cache()
+    """Two captures of different length that do not start at the same line; the second ends with rows of the first's start."""
+    one = at(gold(spark, ["Benign"], rows=41, seed=1), "one", 0)
+    other = at(gold(spark, ["ARP_Spoofing"], rows=16, seed=2), "other", 100)
+    copies = at(one.filter("source_line < 6"), "other", 116)
+    return one.unionByName(other).unionByName(copies).cache()
+
+
+def at(rows, file, lines):
+    """The same rows in a file, some lines further down."""
+    return rows.withColumns({"source_file": F.lit(file), "source_line": F.col("source_line") + lines})
 
 
 def rows_of(frame):

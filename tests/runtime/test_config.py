@@ -98,6 +98,7 @@ def test_every_impossible_value_is_said_at_once(place: Path) -> None:
         "evaluate.bootstrap": 1, "evaluate.false_alarms_per_million": 0, "evaluate.costs.mistaken": -1.0,
         "evaluate.costs.missed": "{DoS: 1, Flood: 2}", "serve.tolerance": -0.1,
         "train.compare_all_features": "{random_forest: [atack]}", "tune.folds": 1, "tune.candidates": 1, "tune.keep": 0.0,
+        "train.ends_by": "rows",
     }
     message = _refusal(place, *[f"{key}={value}" for key, value in wrong.items()])
     assert f"{len(wrong)} problems" in message

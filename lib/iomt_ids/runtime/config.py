@@ -88,9 +88,10 @@ class FeaturesConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Which detectors learn which tasks, from which of equal rows, on what, and what is done about deaths."""
+    """Which detectors learn which tasks, from which of equal rows, on what, what ends a fit, and what is done about deaths."""
 
     duplicates: str
+    ends_by: str
     launcher: str
     resume: bool
     restarts: int
@@ -370,6 +371,7 @@ def _impossible_values(config: Config) -> list[str]:
         (0 < config.split.test_fraction < 1, "split.test_fraction must lie between 0 and 1"),
         (0 < config.split.validation_fraction < 0.5, "split.validation_fraction must lie between 0 and 0.5"),
         (config.train.duplicates in DUPLICATES, f"train.duplicates is {config.train.duplicates!r}: {' or '.join(DUPLICATES)}"),
+        (config.train.ends_by in ("vectors", "parts"), f"train.ends_by is {config.train.ends_by!r}: vectors or parts"),
         (config.train.launcher in LAUNCHERS, f"train.launcher is {config.train.launcher!r}: {' or '.join(LAUNCHERS)}"),
         (config.train.restarts >= 0, "train.restarts must not be negative"),
         (config.train.replacement_wait_s >= 0, "train.replacement_wait_s must not be negative"),
