@@ -54,6 +54,9 @@ cluster-down: ## stop it
 bench-%: ready package ## measure one claim: benchmarks/NAME.py  [ARGS="its arguments"]
 	PYTHONPATH=$(CURDIR)/lib:$(CURDIR) PYSPARK_PYTHON=$(CURDIR)/.venv/bin/python .venv/bin/python benchmarks/$*.py $(ARGS)
 
+.PHONY: bench-deep
+bench-deep: bench-loader bench-single ## networks: how rows reach them, what one rank costs
+
 .PHONY: fault-ingest
 fault-ingest: bench-fault_ingest ## kills, two writers, a full disk  [ARGS="kills commits commits_of_stock_delta"]
 
