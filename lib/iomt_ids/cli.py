@@ -242,6 +242,24 @@ def _demo(options: argparse.Namespace) -> int:
     return 0
 
 
+def _export(options: argparse.Namespace) -> int:
+    from iomt_ids.models import detectors
+    from iomt_ids.runtime.runs import saved_model
+
+    model = saved_model(options.model)
+    kind = detectors()[model.detector]
+    if not kind.is_network:
+        raise ConfigError(
+            f"{model.name} is no network; {model.detector} is saved in MLlib's own layout, which stock Spark reads: "
+            f"{model.folder}"
+        )
+    if options.out.exists() and any(options.out.iterdir()):
+        raise ConfigError(f"{options.out} is not empty; name a folder that is not there yet")
+    kind.load(None, model.folder, model.problem).export(options.out)
+    _say(f"{model.name} as TensorFlow's SavedModel, scaling inside, in {options.out}; signature.json says what goes in and out")
+    return 0
+
+
 def _say(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
@@ -262,6 +280,10 @@ def _parser() -> argparse.ArgumentParser:
     cluster.set_defaults(command=_cluster)
     package = commands.add_parser("package", help="write dist/iomt_ids.zip, for spark-submit --py-files")
     package.set_defaults(command=_package)
+    export = commands.add_parser("export", help="a trained network as TensorFlow's SavedModel, which needs neither Spark nor us")
+    export.add_argument("model", metavar="MODEL_FOLDER", type=Path, help="out/<data name>/runs/<run id>/models/<model>")
+    export.add_argument("out", metavar="OUT", type=Path, help="a folder that is not there yet, or empty")
+    export.set_defaults(command=_export)
     _add_demo(commands.add_parser("demo", help="write the synthetic demo data as files in the official layout"))
     return parser
 

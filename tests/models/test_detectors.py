@@ -8,12 +8,12 @@ from functools import cache
 import numpy as np
 import pytest
 from pyspark.sql import functions as F
+from sklearn.metrics import roc_auc_score
 
 from iomt_ids.contract.errors import ConfigError
 from iomt_ids.contract.problem import HISTORY
 from iomt_ids.distributed.launch import HorovodLauncher, InProcessLauncher
 from iomt_ids.models import assignments, detectors
-from iomt_ids.models.network import TrainingParams
 from iomt_ids.prepare.features import as_sequence
 from iomt_ids.prepare.past import with_past
 from tests.builders import gold, problem
@@ -22,7 +22,7 @@ CLASSES = ["Benign", "ARP_Spoofing", "DoS-TCP"]
 LABELS = {"attack": [0, 1, 11], "category": [0, 1, 4], "binary": [0, 1]}
 # On Horovod's ranks; other networks, which are trained by the same lines, on one rank in this process.
 ON_RANKS = "dense_net"
-NETWORKS = [name for name, kind in detectors().items() if issubclass(kind.params, TrainingParams)]
+NETWORKS = [name for name, kind in detectors().items() if kind.is_network]
 MAIN = {name: "attack" if "attack" in kind.tasks else kind.tasks[0] for name, kind in detectors().items()}
 # Networks differ from task to task in the number of their answers only.
 LEARNT = [(name, task) for name in detectors() for task in LABELS if task == MAIN[name] or name not in NETWORKS or name == ON_RANKS]
@@ -47,7 +47,7 @@ def fit(spark, tmp_path_factory):
     def fitted(name, task, repeat=0):
         detector, launcher, params = detectors()[name], HorovodLauncher(spark), detectors()[name].params()
         if name in NETWORKS and name != ON_RANKS:
-            launcher, params = InProcessLauncher(), replace(params, ranks=1, batch_rows=64, epochs_at_most=12)
+            launcher, params = InProcessLauncher(), replace(params, ranks=1, batch_rows=32, epochs_at_most=25)
         told = with_past(rows, asked(name, task))
         return detector.fit(
             told.filter("split = 'train'"), asked(name, task), params,
@@ -70,8 +70,12 @@ def answers(fitted, flows):
 
 @pytest.mark.parametrize(("name", "task"), LEARNT)
 def test_it_learns_classes_that_are_far_apart(fit, unseen, name, task):
-    said = answers(fit(name, task), unseen)[0]
+    said, odds = answers(fit(name, task), unseen)
     truth = [row[0] for row in unseen.orderBy("flow_id").select(f"{task}_id").collect()]
+    if detectors()[name].is_anomaly:
+        # What no attack was shown to can rank them; where ordinary ends depends on columns that are noise here.
+        assert roc_auc_score(truth, odds[:, 1]) >= 0.9
+        return
     assert sum(a != b for a, b in zip(said, truth, strict=True)) <= 4
 
 
@@ -85,7 +89,7 @@ def test_probabilities_are_of_every_class_of_the_task_and_sum_to_one(fit, unseen
     assert set(np.flatnonzero(odds.sum(axis=0) > 0)) <= set(LABELS[MAIN[name]])
 
 
-@pytest.mark.parametrize("name", detectors())
+@pytest.mark.parametrize("name", [name for name in detectors() if name not in NETWORKS or name == ON_RANKS])
 def test_the_same_seed_gives_the_same_predictions(fit, unseen, name):
     task = "category" if (name, "category") in LEARNT else MAIN[name]
     first, second = (answers(fit(name, task, repeat), unseen)[1] for repeat in (0, 1))

@@ -11,7 +11,7 @@ from iomt_ids.contract.errors import ContractError
 from iomt_ids.contract.flows import feature_names, past_column, past_columns
 from iomt_ids.contract.tables import FEATURES, SILVER
 from iomt_ids.prepare.features import fit_preparation, state_problem
-from iomt_ids.prepare.past import add_past, name_past, past_of, with_past
+from iomt_ids.prepare.past import add_past, history_of, name_past, past_of, with_past
 from tests.builders import gold, problem
 
 NAMES = feature_names("v1", "leak_free")
@@ -87,3 +87,14 @@ def test_a_detector_can_only_learn_from_the_past_that_there_is(flows):
         with_past(none, asked)
     assert with_past(some, asked).select(*asked.features).dropna("any").count() == 150
     assert with_past(none, problem("attack", [0, 11])).columns == none.columns
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=20), st.integers(1, 5))
+def test_a_history_is_the_rows_before_in_its_stream_and_says_which_are_there(starts, windows):
+    rows = np.arange(1, len(starts) + 1, dtype=np.float32)[:, None]
+    told = history_of(rows, np.array(starts), windows).reshape(len(starts), windows + 1, 2)
+    begin = 0
+    for i, is_first in enumerate(starts):
+        begin = i if is_first else begin
+        seen = [[float(j + 1), 1.0] for j in range(max(begin, i - windows), i + 1)]
+        assert told[i].tolist() == [[0.0, 0.0]] * (windows + 1 - len(seen)) + seen

@@ -75,5 +75,5 @@ def fit(
 
 DETECTOR = Detector(
     Params, fit, load, "autoencoder of TensorFlow that has seen benign rows only: what it cannot give back is an anomaly",
-    tasks=("binary",), is_anomaly=True,
+    tasks=("binary",), is_anomaly=True, is_network=True,
 )

@@ -63,6 +63,8 @@ class Detector:
         Whether it reads the windows before a row one by one (`prepare.past.add_history`), not a row by itself.
     is_anomaly : bool
         Whether it learns from benign rows alone, so that no attack is known to it.
+    is_network : bool
+        Whether it is a `models.network.FittedNetwork`, which can be exported.
     """
 
     params: type
@@ -72,3 +74,4 @@ class Detector:
     tasks: tuple[str, ...] = TASKS
     is_sequential: bool = False
     is_anomaly: bool = False
+    is_network: bool = False

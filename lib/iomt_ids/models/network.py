@@ -137,7 +137,7 @@ def network_detector(
         shape = {**shape_of(params, problem), "dropout": params.dropout}
         return fit_network(flows, problem, params, shape, validation=validation, seed=seed, launcher=launcher)
 
-    return Detector(params, fit, load, sentence, **more)
+    return Detector(params, fit, load, sentence, is_network=True, **more)
 
 
 def fit_network(

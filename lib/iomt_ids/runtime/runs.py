@@ -226,6 +226,19 @@ def served_model(home: Path) -> SavedModel:
     return _saved_model(folder)
 
 
+def saved_model(folder: Path) -> SavedModel:
+    """The model in a folder.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    """
+    if not (folder / _MODEL_RECORD).exists():
+        raise ConfigError(f"{folder} is no model's folder: it has no {_MODEL_RECORD}")
+    return _saved_model(folder)
+
+
 def serve(home: Path, run: Run, model: str) -> Path:
     """Switch the pointer to a model, atomically."""
     pointer = home / _POINTER
