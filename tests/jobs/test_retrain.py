@@ -91,7 +91,7 @@ def test_a_model_of_another_split_is_for_comparison_and_the_ledger_has_both(firs
 
 
 @pytest.mark.slow
-def test_a_night_that_is_killed_loses_nothing_and_the_next_one_runs(first, home, tmp_path):
+def test_a_night_that_is_killed_loses_nothing_and_the_next_one_runs_and_goes_on_if_asked(first, night, home, tmp_path):
     before, runs = served(home), {p.name for p in (home / "runs").iterdir()}
     job = subprocess.Popen(
         command("retrain", *SMALL, *TREE, f"output.folder={home.parent}"), cwd=ROOT, env=environment(),
@@ -117,3 +117,5 @@ def test_a_night_that_is_killed_loses_nothing_and_the_next_one_runs(first, home,
     )
     assert after.returncode == 0, after.stderr
     assert json.loads(after.stdout.splitlines()[-1])["run"] == before
+    assert {night("train.resume=true").run} == new
+    assert (home / "runs" / new.pop() / "run.json").exists()

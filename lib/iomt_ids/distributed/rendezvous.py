@@ -83,6 +83,10 @@ class Rendezvous:
         """The rank that failed first, and why."""
         return self._server.watch.first_failure
 
+    def fail(self, failure: Failure) -> None:
+        """Have all executors end their ranks; they ask several times a second."""
+        self._server.watch.fail(failure)
+
     def silent_ranks(self, limit_s: float) -> list[int]:
         """Ranks that ran, have not ended, and have not been heard of for so long."""
         return self._server.watch.silent_ranks(limit_s)
@@ -129,6 +133,10 @@ class _Watch:
     def missing_ranks(self, ranks: int) -> list[int]:
         with self._lock:
             return sorted(set(range(ranks)) - self._started) or sorted(set(range(ranks)) - self._ran)
+
+    def fail(self, failure: Failure) -> None:
+        with self._lock:
+            self._fail(failure)
 
     def _fail(self, failure: Failure) -> None:
         if self.first_failure is None:

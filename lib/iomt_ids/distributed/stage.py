@@ -12,13 +12,15 @@ from pyspark import InheritableThread, SparkContext
 
 from iomt_ids.contract.errors import LaunchError, RankLostError
 from iomt_ids.distributed.barrier import Order, run_rank
-from iomt_ids.distributed.rendezvous import Rendezvous
+from iomt_ids.distributed.rendezvous import Failure, Rendezvous
 from iomt_ids.distributed.work import RankResult
 
 _POLL_S = 0.25
 _SILENCE_S = 10.0
 # A Python worker has to be forked and has to import us, on a machine that may be busy.
 _ARRIVAL_S = 30.0
+# Executors that are told to stop need one answer of the rendezvous to end their ranks.
+_FAREWELL_S = 3.0
 
 
 class Stage:
@@ -57,10 +59,7 @@ class Stage:
             absent = self._watch(thread)
         finally:
             if thread.is_alive():
-                executors = [self._executor_of(rank) for rank in absent]
-                self._context.cancelJobGroup(self._group)
-                self._replace([e for e in executors if e])
-                thread.join(_SILENCE_S)
+                self._end(thread, absent)
         self._results += [RankResult(rank, "", "", 0.0, error=why) for rank, why in absent.items()]
         if self._troubles and not absent and self._rendezvous.first_failure is None:
             raise _explain(self._troubles[0])
@@ -75,6 +74,17 @@ class Stage:
             self._results.extend(tasks.mapPartitions(partial(run_rank, order)).collect())
         except Exception as trouble:  # a cancelled job, or one whose executors are lost
             self._troubles.append(trouble)
+
+    def _end(self, thread: InheritableThread, absent: dict[int, str]) -> None:
+        """End every rank: by their executors, which leaves nobody behind, and where these do not answer by Spark."""
+        rank, why = next(iter(absent.items()), (0, "was stopped by the driver"))
+        self._rendezvous.fail(Failure(rank, why))
+        executors = [self._executor_of(rank) for rank in absent]
+        thread.join(_FAREWELL_S)
+        if thread.is_alive():
+            self._context.cancelJobGroup(self._group)
+            self._replace([e for e in executors if e])
+            thread.join(_SILENCE_S)
 
     def _watch(self, thread: InheritableThread) -> dict[int, str]:
         """Wait for the end of the stage; ranks that do not answer, with what is to be said of them."""
