@@ -65,7 +65,8 @@ def judged(spark, tmp_path_factory):
         held_out = flows.filter("split = 'validation'")
         told = detectors()[model.detector].load(spark, model.folder, model.problem).transform(held_out)
         found[name] = {
-            "content": content, "config": config, "model": model, "problem": model.problem, "importances": model.facts["importances"],
+            "content": content, "config": config, "model": model, "problem": model.problem,
+            "importances": model.facts["importances"],
             "preparation": warehouse.read(spark, GOLD_PREPARATION).orderBy("feature").collect(),
             "told": told.select("flow_id", "probability").orderBy("flow_id").collect(),
             "test": flows.filter("split = 'test'").select("flow_id", "ttl_mean").collect(),

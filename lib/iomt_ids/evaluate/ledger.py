@@ -161,7 +161,7 @@ def compare_pairs(models: Sequence[Answers], captures: Sequence[CaptureAnswers])
     Rows with one vector get one answer, so they are one observation: the test is over distinct vectors. Counts of rows stand
     beside them. ``p_holm`` is corrected for all pairs of the run.
     """
-    found = []
+    found: list[dict[str, Any]] = []
     for group in dict.fromkeys(m.group for m in models):
         members = [m for m in models if m.group == group]
         patterns = [(p, counts) for c in captures for p, counts in c.patterns.get(group, {}).items()]
@@ -195,11 +195,11 @@ def rank(rows: Iterable[dict[str, Any]], pairs: Iterable[Mapping[str, Any]]) -> 
         for other in ranked:
             if other is row or any(row[p] != other[p] for p in places):
                 continue
-            pair = row["task"], row["features"], row["detector"], other["detector"]
+            both = row["task"], row["features"], row["detector"], other["detector"]
             above, below = interval_of(row)[0] > interval_of(other)[1], interval_of(row)[1] < interval_of(other)[0]
-            if above and known.get(pair):
+            if above and known.get(both):
                 row["better_than"].append(other["detector"])
-            elif not (below and known.get((*pair[:2], pair[3], pair[2]))):
+            elif not (below and known.get((*both[:2], both[3], both[2]))):
                 row["not_ranked_with"].append(other["detector"])
     return ranked
 

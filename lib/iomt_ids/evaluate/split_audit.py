@@ -127,7 +127,7 @@ def _counting(names: Sequence[str]) -> Callable[[Iterator[pa.RecordBatch]], Iter
         for place, name in enumerate(names):
             count_sides(counts, place, exact, near, rows["attack_id"].to_numpy(), rows[name].to_numpy())
         packed = io.BytesIO()
-        np.savez_compressed(packed, **counts)  # type: ignore[arg-type]
+        np.savez_compressed(packed, **counts)
         yield pa.RecordBatch.from_pydict({"counts": pa.array([packed.getvalue()], pa.binary())})
 
     return count

@@ -101,7 +101,9 @@ def as_boosting(raw: bytes, features: int, rounds: int) -> Boosting:
 def _as_tree(tree: dict[str, Any], start: float) -> RegressionTree:
     """One tree with its nodes in pre-order."""
     lefts, rights = np.array(tree["left_children"]), np.array(tree["right_children"])
-    order, right, waiting = [], [], [(0, -1)]
+    order: list[int] = []
+    right: list[int] = []
+    waiting = [(0, -1)]
     while waiting:
         node, parent = waiting.pop()
         if parent >= 0:
@@ -147,12 +149,13 @@ def _estimator(problem: Problem, shape: BoostShape, spread: Distribution, seed: 
         ) from error
     if spread.workers < 1:
         raise ConfigError(f"models.gradient_boosted.workers is {spread.workers}: at least 1")
+    ends: dict[str, Any] = {"early_stopping_rounds": shape.patience} if shape.patience else {}
     return SparkXGBClassifier(
         features_col=list(problem.features), label_col=CLASS, weight_col=WEIGHT, num_workers=spread.workers,
         validation_indicator_col=_HELD_OUT, n_estimators=shape.rounds, max_depth=shape.depth, max_bin=shape.bins,
         learning_rate=shape.learning_rate, reg_lambda=shape.penalty, min_child_weight=shape.curvature_per_leaf,
         tree_method="hist", random_state=seed, eval_metric="logloss" if len(problem.labels) == 2 else "mlogloss",
-        **({"early_stopping_rounds": shape.patience} if shape.patience else {}),
+        **ends,
     )
 
 
