@@ -25,7 +25,7 @@ run: ready ## the whole job: tables, detectors, scores, report  [DATA=folder PRO
 .PHONY: test
 test: ready-test lint package ## lint, types, import rules, then every test  [PYTEST="options"]
 	@mkdir -p out
-	.venv/bin/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations 25 --junit-xml=out/tests.xml $(PYTEST)
+	.venv/bin/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations 25 --junit-xml=out/tests.xml $(PYTEST)
 
 .PHONY: lint
 lint: ready-test ## lint, types and import rules only

@@ -5,10 +5,12 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 from pyspark.sql import SparkSession
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).resolve().parents[1]
 # Beside the project, never in it; a lone clone has none and says so.
@@ -27,16 +29,25 @@ settings.load_profile("steady")
 ALONE = ("tests/test_readme.py", "tests/jobs/test_real_rows.py", "tests/jobs/test_chain.py")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """`make test` runs two tests at a time: those of a file one after the other, since they share what is slow to make."""
-    def group(item: pytest.Item) -> str:
-        file = item.nodeid.split("::")[0]
-        return "alone" if file in ALONE else "lib" if file.startswith("lib/") else file
+def group_of(nodeid: str) -> str:
+    """Tests of one group run one after the other: those of a file, since they share what is slow to make, and those above."""
+    file = nodeid.split("::")[0]
+    return "alone" if file in ALONE else "lib" if file.startswith("lib/") else file
 
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
-    items.sort(key=lambda item: group(item) != "alone")
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """`make test` runs two groups at a time."""
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    return ByGroup(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Longest first."""
+    items.sort(key=lambda item: group_of(item.nodeid) != "alone")
 
 
 @pytest.fixture(scope="session")

@@ -41,8 +41,8 @@ def asked(name, task):
 def fit(spark, tmp_path_factory):
     """Fit a detector with its own defaults on three classes far apart; the same fit is made once."""
     folder = tmp_path_factory.mktemp("gold")
-    for split, seed in (("train", 1), ("validation", 2)):
-        made = gold(spark, CLASSES, split=split, seed=seed, rows=120).withColumn("source_file", F.concat("split", "attack"))
+    for split, seed, many in (("train", 1, 240), ("validation", 2, 120)):
+        made = gold(spark, CLASSES, split=split, seed=seed, rows=many).withColumn("source_file", F.concat("split", "attack"))
         made.write.partitionBy("split", "category").mode("append").parquet(str(folder))
     rows = spark.read.parquet(str(folder))
 
@@ -50,7 +50,7 @@ def fit(spark, tmp_path_factory):
     def fitted(name, task, repeat=0):
         detector, launcher, params = detectors()[name], HorovodLauncher(spark), detectors()[name].params()
         if name in NETWORKS and name != ON_RANKS:
-            launcher, params = InProcessLauncher(), replace(params, ranks=1, batch_rows=32, epochs_at_most=25)
+            launcher, params = InProcessLauncher(), replace(params, ranks=1, batch_rows=32, epochs_at_most=14, dropout=0.3)
         told = with_past(rows, asked(name, task))
         return detector.fit(
             told.filter("split = 'train'"), asked(name, task), params,
