@@ -104,7 +104,7 @@ def _tokens(inputs: int, units: int, make: _Layers) -> Any:
     """A layer that makes each feature a token, a line with a place and a direction of its own; the first is of no feature."""
     import keras
 
-    class Tokens(keras.layers.Layer):  # type: ignore[misc]
+    class Tokens(keras.layers.Layer):
         def build(self, shape: Any) -> None:
             # Weights of the layer: what is computed from constants alone is none of a functional model's.
             self.places = self.add_weight(shape=(inputs + 1, units), initializer=make.start(), name="places")
