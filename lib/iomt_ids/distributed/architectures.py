@@ -27,6 +27,11 @@ class _Layers:
 
         return keras.initializers.GlorotUniform(seed=self._next())
 
+    def spread(self, limit: float) -> Any:
+        import keras
+
+        return keras.initializers.RandomUniform(-limit, limit, seed=self._next())
+
     def dense(self, flow: Any, units: int) -> Any:
         import keras
 
@@ -90,12 +95,12 @@ def attention_net(shape: Shape, inputs: int, outputs: int, seed: int) -> Any:
 
     make, units = _Layers(seed, shape["dropout"]), shape["units"]
     flow = keras.Input((inputs,), dtype="float32")
-    # A feature's token is a line through its own two points; the first token comes from a constant.
-    places = keras.layers.Embedding(inputs + 1, units, embeddings_initializer=make.start())
-    directions = keras.layers.Embedding(inputs + 1, units, embeddings_initializer=make.start())
+    # A feature's token is a line of its own, ``value * direction + place``; the first token has no value, only a place.
     ahead = keras.layers.ZeroPadding1D((1, 0))(keras.layers.Reshape((inputs, 1))(flow))
-    numbers = keras.ops.arange(inputs + 1)
-    tokens = ahead * directions(numbers) + places(numbers)
+    tokens = keras.layers.EinsumDense(
+        "bfi,fiu->bfu", (inputs + 1, units), bias_axes="fu", kernel_initializer=make.spread(units**-0.5),
+        bias_initializer=make.spread(units**-0.5),
+    )(ahead)
     for _ in range(shape["blocks"]):
         calm = keras.layers.LayerNormalization()(tokens)
         tokens = tokens + make.drop(_attend(make, calm, units, shape["heads"]))
