@@ -50,7 +50,7 @@ def fit(spark, tmp_path_factory):
     def fitted(name, task, repeat=0):
         detector, launcher, params = detectors()[name], HorovodLauncher(spark), detectors()[name].params()
         if name in NETWORKS and name != ON_RANKS:
-            launcher, params = InProcessLauncher(), replace(params, ranks=1, batch_rows=32, epochs_at_most=25)
+            launcher, params = InProcessLauncher(), replace(params, ranks=1, batch_rows=16, epochs_at_most=20)
         told = with_past(rows, asked(name, task))
         return detector.fit(
             told.filter("split = 'train'"), asked(name, task), params,
