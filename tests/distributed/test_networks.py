@@ -41,6 +41,14 @@ def test_every_number_of_a_row_has_a_say(kind: str) -> None:
     assert (np.abs(told[1:] - told[0]).max(axis=1) > 1e-6).all()
 
 
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_a_network_is_its_weights_and_nothing_that_only_its_seed_knows(kind: str) -> None:
+    net, other = _net(kind, 1), _net(kind, 2)
+    other.set_weights(net.get_weights())
+    rows = np.random.default_rng(3).normal(size=(9, _INPUTS)).astype(np.float32)
+    np.testing.assert_array_equal(net(rows, training=False), other(rows, training=False))
+
+
 @pytest.mark.parametrize(("smoothing", "gamma"), [(0.0, 0.0), (0.1, 0.0), (0.0, 2.0), (0.2, 1.5)])
 def test_losses_are_what_keras_says(smoothing: float, gamma: float) -> None:
     import keras

@@ -27,6 +27,11 @@ class _Layers:
 
         return keras.initializers.GlorotUniform(seed=self._next())
 
+    def spread(self, limit: float) -> Any:
+        import keras
+
+        return keras.initializers.RandomUniform(-limit, limit, seed=self._next())
+
     def dense(self, flow: Any, units: int) -> Any:
         import keras
 
@@ -90,7 +95,12 @@ def attention_net(shape: Shape, inputs: int, outputs: int, seed: int) -> Any:
 
     make, units = _Layers(seed, shape["dropout"]), shape["units"]
     flow = keras.Input((inputs,), dtype="float32")
-    tokens = _tokens(inputs, units, make)(flow)
+    # A feature's token is a line of its own, ``value * direction + place``; the first token has no value, only a place.
+    ahead = keras.layers.ZeroPadding1D((1, 0))(keras.layers.Reshape((inputs, 1))(flow))
+    tokens = keras.layers.EinsumDense(
+        "bfi,fiu->bfu", (inputs + 1, units), bias_axes="fu", kernel_initializer=make.spread(units**-0.5),
+        bias_initializer=make.spread(units**-0.5),
+    )(ahead)
     for _ in range(shape["blocks"]):
         calm = keras.layers.LayerNormalization()(tokens)
         tokens = tokens + make.drop(_attend(make, calm, units, shape["heads"]))
@@ -98,23 +108,6 @@ def attention_net(shape: Shape, inputs: int, outputs: int, seed: int) -> Any:
         tokens = tokens + make.drop(make.dense(wide, units))
     gathered = keras.layers.LayerNormalization()(tokens[:, 0])
     return keras.Model(flow, make.dense(gathered, outputs))
-
-
-def _tokens(inputs: int, units: int, make: _Layers) -> Any:
-    """A layer that makes each feature a token, a line with a place and a direction of its own; the first is of no feature."""
-    import keras
-
-    class Tokens(keras.layers.Layer):
-        def build(self, shape: Any) -> None:
-            # Weights of the layer: what is computed from constants alone is none of a functional model's.
-            self.places = self.add_weight(shape=(inputs + 1, units), initializer=make.start(), name="places")
-            self.directions = self.add_weight(shape=(inputs, units), initializer=make.start(), name="directions")
-
-        def call(self, flow: Any) -> Any:
-            lines = keras.ops.expand_dims(flow, -1) * self.directions
-            return keras.ops.pad(lines, ((0, 0), (1, 0), (0, 0))) + self.places
-
-    return Tokens()
 
 
 def _attend(make: _Layers, tokens: Any, units: int, heads: int) -> Any:

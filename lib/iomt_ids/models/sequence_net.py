@@ -21,7 +21,7 @@ class Params(TrainingParams):
         Of a window, and filters of each convolution. How many windows there are is ``features.past_windows``.
     """
 
-    units: int = 64
+    units: int = 32
     dropout: float = 0.2
 
 
