@@ -25,7 +25,7 @@ run: ready ## the whole job: tables, detectors, scores, report  [DATA=folder PRO
 .PHONY: test
 test: ready-test lint package ## lint, types, import rules, then every test  [PYTEST="options"]
 	@mkdir -p out
-	.venv/bin/python -m pytest --junit-xml=out/tests.xml $(PYTEST)
+	.venv/bin/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations 25 --junit-xml=out/tests.xml $(PYTEST)
 
 .PHONY: lint
 lint: ready-test ## lint, types and import rules only
@@ -54,6 +54,9 @@ cluster-down: ## stop it
 bench-%: ready package ## measure one claim: benchmarks/NAME.py  [ARGS="its arguments"]
 	PYTHONPATH=$(CURDIR)/lib:$(CURDIR) PYSPARK_PYTHON=$(CURDIR)/.venv/bin/python .venv/bin/python benchmarks/$*.py $(ARGS)
 
+.PHONY: bench-deep
+bench-deep: bench-loader bench-single ## networks: how rows reach them, what one rank costs
+
 .PHONY: fault-ingest
 fault-ingest: bench-fault_ingest ## kills, two writers, a full disk  [ARGS="kills commits commits_of_stock_delta"]
 
@@ -68,9 +71,13 @@ fuzz-ingest: ready-test ## 10,000 odd CSV files against a second parser
 airflow-env: ## .venv-airflow, in which the DAG can be loaded
 	@scripts/set_up.sh airflow
 
+.PHONY: xgboost
+xgboost: ready ## what models.gradient_boosted.engine=xgboost needs, into .venv
+	.venv/bin/python -m pip install --quiet --require-hashes --no-deps -r requirements/xgboost.lock
+
 .PHONY: lock
 lock: ready-test ## compile requirements/*.lock again (needs uv)
-	for name in build runtime dev airflow; do \
+	for name in build runtime dev airflow xgboost; do \
 	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    requirements/$$name.in --output-file requirements/$$name.lock; \
 	done

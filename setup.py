@@ -22,6 +22,7 @@ setup(
         "numpy>=2.0,<2.1",  # TensorFlow 2.18 from above, pyarrow 26 from below
         "pandas>=2.2,<3",
         "pyarrow>=23.0.1",  # below it there is an advisory
+        "scikit-learn>=1.6",  # grows the isolation forest
         "numba>=0.61",  # compiles the histogram trees and their scorer
         "pyyaml",
         "psutil",
@@ -32,6 +33,8 @@ setup(
     extras_require={
         # The dense net. Horovod has no wheel: see scripts/set_up.sh for how it is compiled.
         "deep": ["tensorflow-cpu==2.18.1", "keras>=3.15,<4", "horovod==0.28.1"],
+        # models.gradient_boosted.engine=xgboost, for training only; requirements/xgboost.lock has the hashes.
+        "xgboost": ["xgboost-cpu>=3.2,<4", "scikit-learn"],
     },
     entry_points={"console_scripts": ["iomt-ids=iomt_ids.cli:main"]},
 )

@@ -36,7 +36,8 @@ from iomt_ids.models.dense_net import Params
 _STEPS, _GROUP_ROWS, _SEED = 300, 400_000, 7
 
 
-def _written(folder: str, rows: int) -> tuple[str, dict[str, Any]]:
+def written(folder: str, rows: int) -> tuple[str, dict[str, Any]]:
+    """Rows as a Parquet file, and the job of a rank that learns from them."""
     source, values, labels = drawn_rows(rows)
     names = [f"f{i}" for i in range(values.shape[1])]
     columns = {"y": labels.astype(np.int32), "c": np.ones(rows, np.int32), **dict(zip(names, values.T, strict=True))}
@@ -103,7 +104,7 @@ def main(rows: int, pairs: int) -> int:
     """Measure and print the JSON line."""
     tf = load_tensorflow(threads=1)
     with tempfile.TemporaryDirectory() as folder:
-        source, job = _written(folder, rows)
+        source, job = written(folder, rows)
         read_rows(job, "train", 0, 1)
         reading, held = zip(*(_core_seconds(lambda: read_rows(job, "train", 0, 1)) for _ in range(pairs)), strict=True)
     batch = Params().batch_rows

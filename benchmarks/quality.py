@@ -6,10 +6,10 @@ Retrains on a folder in the official layout, with the past of each capture besid
 score of the test split: ``context`` is ``window`` (a row by itself) or ``past`` (and those before it in its capture), ``low``
 and ``high`` are the 95 % interval of macro-F1. Then the captures of each split and protocol are laid side by side, as on a
 network where benign and attacked devices talk at once, and each row's past is that of the stream: ``past_interleaved``, once
-for the forest that has learnt from captures one by one, once for one that has learnt from such streams. Then how many windows
-the past should have, from train rows alone: forests learn from the first part of each train capture and are scored on the
-rest. Last, recall at a budget of false alarms, whose threshold is picked on validation rows, against scikit-learn's forest on
-the same rows.
+for the forest and the sequence net that have learnt from captures one by one, once for those that have learnt from such
+streams. Then how many windows the past should have, from train rows alone: forests learn from the first part of each train
+capture and are scored on the rest. Last, recall at a budget of false alarms, whose threshold is picked on validation rows,
+against scikit-learn's forest on the same rows.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ from sklearn.ensemble import RandomForestClassifier
 
 from iomt_ids.contract.attacks import TASKS
 from iomt_ids.contract.flows import feature_names
-from iomt_ids.contract.problem import Problem, Scaling
+from iomt_ids.contract.problem import HISTORY, Problem, Scaling
 from iomt_ids.contract.tables import GOLD_FEATURES, SILVER
+from iomt_ids.distributed.launch import HorovodLauncher
 from iomt_ids.evaluate.duplicates import LEARNT_FROM
 from iomt_ids.evaluate.intervals import clopper_pearson
-from iomt_ids.evaluate.judge import judge_model
-from iomt_ids.models import random_forest
+from iomt_ids.evaluate.judge import Verdict, judge_model
+from iomt_ids.models import detectors, random_forest
 from iomt_ids.prepare.copies import under_policy
-from iomt_ids.prepare.past import add_past, with_past
+from iomt_ids.prepare.past import add_history, add_past, with_past
 from iomt_ids.runtime.clock import derive_seed
 from iomt_ids.runtime.config import Config, load_config
 from iomt_ids.runtime.runs import find_run
@@ -46,6 +47,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 _LEARNT = {
     "random_forest": list(TASKS), "gradient_boosted": list(TASKS), "dense_net": list(TASKS),
     "logistic_regression": [], "decision_tree": [],
+    "conv_net": ["attack"], "attention_net": ["attack"], "sequence_net": ["attack"], "autoencoder": ["binary"],
 }
 _FOREST = "random_forest"
 _WINDOWS, _EARLY = (0, 4, 9, 19, 39), 0.85
@@ -63,14 +65,44 @@ def say_score(entry: dict[str, Any], **more: Any) -> None:
     say(**{name: entry[name] for name in wanted}, low=entry["f1_macro_low"], high=entry["f1_macro_high"], **more)
 
 
-def interleaved(flows: DataFrame, windows: int) -> DataFrame:
-    """The rows of `gold.features` with the past of a stream in which all captures of a split and protocol run at once."""
+def side_by_side(flows: DataFrame) -> tuple[DataFrame, dict[str, Any]]:
+    """The rows of `gold.features`, and a stream in which all captures of a split and protocol run at once."""
     # From start to end of each: a long capture sends more windows meanwhile than a short one.
     lengths = flows.groupBy("source_file").agg(F.max("source_line").alias("_last"))
     placed = flows.select(*SILVER.fieldNames()).join(lengths, "source_file")
-    release = flows.select("release").first()["release"]  # type: ignore[index]
     stream = F.concat_ws("-", F.when(F.col("split") == "validation", "train").otherwise(F.col("split")), "protocol")
-    return add_past(placed, release, windows, stream=stream, order=F.struct(F.col("source_line") / F.col("_last"), "flow_id"))
+    return placed, {"stream": stream, "order": F.struct(F.col("source_line") / F.col("_last"), "flow_id")}
+
+
+def interleaved(flows: DataFrame, windows: int) -> DataFrame:
+    """The rows of `gold.features` with the past of such a stream, summed up."""
+    placed, how = side_by_side(flows)
+    return add_past(placed, flows.select("release").first()["release"], windows, **how)  # type: ignore[index]
+
+
+def judge_sequences(spark: SparkSession, config: Config) -> None:
+    """What is left of a sequence of windows where captures run at once."""
+    model = next(m for m in find_run(config.home, "latest").models() if m.detector == "sequence_net")
+    placed, how = side_by_side(Warehouse.of(config).read(spark, GOLD_FEATURES))
+    mixed = add_history(placed.withColumn(model.problem.copies_column, F.lit(1)), model.problem, **how).persist()
+    train, validation, test = (mixed.filter(F.col("split") == s) for s in ("train", "validation", "test"))
+    kind, seed = detectors()[model.detector], derive_seed(config.seed, model.name)
+    by_streams = kind.fit(
+        train, model.problem, kind.params(), validation=validation, seed=seed, launcher=HorovodLauncher(spark)
+    )
+    for learnt, net in (("captures", kind.load(spark, model.folder, model.problem)), ("streams", by_streams)):
+        scored = net.transform(test).drop(HISTORY)
+        verdict = judge_model(
+            model.name, model.detector, model.problem, scored, resamples=config.evaluate.bootstrap, seed=config.seed
+        )
+        say_all(verdict, context="past_interleaved", learnt_from=learnt)
+
+
+def say_all(verdict: Verdict, **more: Any) -> None:
+    """What a verdict says of all rows, counted as rows."""
+    for entry in verdict.scores:
+        if (entry["scope"], entry["counted"]) == ("all", "rows"):
+            say_score(entry, **more)
 
 
 def judge_streams(spark: SparkSession, config: Config) -> None:
@@ -89,9 +121,7 @@ def judge_streams(spark: SparkSession, config: Config) -> None:
             verdict = judge_model(
                 model.name, _FOREST, problem, forest.transform(test), resamples=config.evaluate.bootstrap, seed=config.seed
             )
-            for entry in verdict.scores:
-                if (entry["scope"], entry["counted"]) == ("all", "rows"):
-                    say_score(entry, context="past_interleaved", learnt_from=learnt)
+            say_all(verdict, context="past_interleaved", learnt_from=learnt)
 
 
 def compare_windows(spark: SparkSession, config: Config) -> None:
@@ -160,6 +190,7 @@ def main(data: str, settings: list[str]) -> int:
         if (entry["split"], entry["scope"]) == ("test", "all"):
             say_score(entry, context="past" if entry["features"] == "past" else "window")
     judge_streams(spark, config)
+    judge_sequences(spark, config)
     compare_windows(spark, config)
     compare_budget(spark, config, content)
     say(what="all of it", path=outcome.outputs["scores"], synthetic=config.data.is_demo)

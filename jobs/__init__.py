@@ -2,5 +2,5 @@
 
 `ingest_flows`, `refine_flows`, `build_features`, `train_detector`, `evaluate_detector`; `score_flows` judges
 new flows with the served model; `retrain` is the first five in one process, every night;
-`tend_tables` keeps the tables small.
+`unknown_attacks` trains without each attack and looks what becomes of it; `tend_tables` keeps the tables small.
 """

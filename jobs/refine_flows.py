@@ -13,7 +13,7 @@ from iomt_ids.contract.tables import BRONZE_FLOWS, SILVER_FLOWS
 from iomt_ids.prepare.clean import clean_flows
 from iomt_ids.prepare.copies import count_copies
 from iomt_ids.prepare.label import label_flows
-from iomt_ids.prepare.split import split_flows
+from iomt_ids.prepare.split import cut_flows, split_flows
 from iomt_ids.runtime.config import Config
 from iomt_ids.runtime.job import Outcome, job_main
 from iomt_ids.runtime.log import log
@@ -29,6 +29,7 @@ def run(spark: SparkSession, config: Config) -> Outcome:
     refined = (
         flows.transform(clean_flows)
         .transform(label_flows)
+        .transform(cut_flows, scheme=config.split_scheme())
         .transform(split_flows, salt=config.split.salt, validation_fraction=config.split.validation_fraction)
         .transform(count_copies, rows=rows_in)
     )

@@ -8,13 +8,14 @@ import sys
 
 from pyspark.sql import SparkSession
 
+from iomt_ids.contract.splits import OFFICIAL
 from iomt_ids.evaluate.compare import comparison_table, operating_table
-from iomt_ids.evaluate.gate import best_model, decide, score_on_test
+from iomt_ids.evaluate.gate import Decision, best_model, decide, score_on_test
 from iomt_ids.runtime.config import Config
 from iomt_ids.runtime.job import Outcome, job_main
 from iomt_ids.runtime.log import log
 from iomt_ids.runtime.runs import begin_run, has_served, serve, served_model
-from jobs import build_features, evaluate_detector, ingest_flows, refine_flows, train_detector
+from jobs import _judging, _training, build_features, evaluate_detector, ingest_flows, refine_flows, train_detector
 
 
 def run(spark: SparkSession, config: Config) -> Outcome:
@@ -24,17 +25,21 @@ def run(spark: SparkSession, config: Config) -> Outcome:
     read = ingest_flows.run(spark, config)
     refine_flows.run(spark, config)
     # The served model is judged on the same rows, so they must tell of the past if it needs them to.
-    past = build_features.past_windows(config) or evaluate_detector.summed_past([served] if served else [])
+    past = build_features.past_windows(config) or _judging.summed_past([served] if served else [])
     build_features.run(spark, config, past=past)
     into = begin_run(config.home, "retrain", config)
-    train_detector.train(spark, config, into)
-    content = evaluate_detector.judge(spark, config, into.models(), into)
+    _training.train(spark, config, into)
+    content = _judging.judge(spark, config, into.models(), into)
     chosen = best_model(content["scores"], task=config.serve.task, features=config.features.set)
-    rival = evaluate_detector.verdict_on(spark, config, served)[0].scores if served else []
-    decision = decide(
-        score_on_test(content["scores"], chosen), score_on_test(rival, served.name if served else None),
-        has_served=served is not None, tolerance=config.serve.tolerance,
-    )
+    if config.split.scheme == OFFICIAL:
+        rival = _judging.scores_of(spark, config, served) if served else []
+        decision = decide(
+            score_on_test(content["scores"], chosen), score_on_test(rival, served.name if served else None),
+            has_served=served is not None, tolerance=config.serve.tolerance,
+        )
+    else:
+        # The served model has learnt from rows that this scheme tests on, or this one from rows that the official one does.
+        decision = Decision(False, f"models of split.scheme={config.split.scheme} are for comparison and are not served")
     log().info("%s: %s", chosen, decision.reason)
     gate = {"candidate": chosen, "served": f"{served.run}/{served.name}" if served else None, **decision.as_dict()}
     into.finish({**content["run"], "rows": read.rows, "gate": gate})

@@ -20,7 +20,7 @@ from iomt_ids.prepare.past import add_past, with_past
 from iomt_ids.runtime.config import Config
 from iomt_ids.runtime.job import Outcome, job_main
 from iomt_ids.runtime.log import log
-from iomt_ids.runtime.runs import served_model
+from iomt_ids.runtime.runs import find_run, served_model
 from iomt_ids.runtime.tables import Warehouse
 from jobs import ingest_flows
 from jobs.build_features import release_of
@@ -28,7 +28,10 @@ from jobs.build_features import release_of
 
 def run(spark: SparkSession, config: Config) -> Outcome:
     """Read the flows and give every row a verdict."""
-    served = served_model(Path(config.serve.home) if config.serve.home else config.home)
+    home = Path(config.serve.home) if config.serve.home else config.home
+    served = served_model(home)
+    told = find_run(home, "served").read("scores.json").get("hierarchy") or []  # runs of before have none
+    sure = next((entry for entry in told if entry["model"] == served.name), None)
     detector = detectors()[served.detector].load(spark, served.folder, served.problem)
     read = ingest_flows.run(spark, config)
     warehouse = Warehouse.of(config)
@@ -40,16 +43,17 @@ def run(spark: SparkSession, config: Config) -> Outcome:
         identified = add_past(identified, release_of(flows, config.features.release), served.problem.past_windows)
     identified = with_past(identified, served.problem)
     log().info("scoring %d rows with %s", read.rows["out"], served.name)
-    alerts = name_verdicts(detector.transform(identified), problem=served.problem, model=f"{served.run}/{served.name}")
+    scored = detector.transform(identified)
+    alerts = name_verdicts(scored, problem=served.problem, model=f"{served.run}/{served.name}", sure=sure)
     before = warehouse.version(GOLD_ALERTS)
     warehouse.overwrite(alerts, GOLD_ALERTS)
-    scored = warehouse.rows(spark, GOLD_ALERTS)
-    if scored != read.rows["out"]:
+    rows = warehouse.rows(spark, GOLD_ALERTS)
+    if rows != read.rows["out"]:
         warehouse.restore(spark, GOLD_ALERTS, before)
-        raise ContractError(f"{read.rows['out']} rows in, {scored} verdicts: they do not add up; nothing was kept")
+        raise ContractError(f"{read.rows['out']} rows in, {rows} verdicts: they do not add up; nothing was kept")
     raised = warehouse.read(spark, GOLD_ALERTS).filter("is_alert").count()
     return Outcome(
-        rows={**read.rows, "scored": scored, "alerts": raised},
+        rows={**read.rows, "scored": rows, "alerts": raised},
         outputs={**read.outputs, GOLD_ALERTS.name: str(warehouse.path(GOLD_ALERTS))},
         run=served.run,
     )

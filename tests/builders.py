@@ -55,7 +55,7 @@ def gold(
                 "flow_id": int(draw.integers(1 << 60)), "attack_id": attack.id,
                 "category_id": ("Benign", "Spoofing", "Recon", "MQTT", "DoS", "DDoS").index(attack.category),
                 "binary_id": int(attack.category != "Benign"), "has_sentinel_iat": False,
-                "past_windows": 0,
+                "past_windows": 0, "source_split": "test" if split == "test" else "train", "split_scheme": "official",
             } | dict.fromkeys(map(copies_column, FEATURE_SETS), 1)
             row = bronze_row(attack=name, split=split, source_line=i + 2, **{k: float(v) for k, v in noise.items()}) | labels
             made.append(tuple(row.get(n) for n in FEATURES.fieldNames()))

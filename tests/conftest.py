@@ -23,6 +23,22 @@ settings.register_profile("long", deadline=None, max_examples=10_000)  # make fu
 settings.load_profile("steady")
 
 
+# What starts or stops the one cluster of this folder, or waits for Horovod's ranks: never two of them at once, longest first.
+ALONE = ("tests/test_readme.py", "tests/jobs/test_real_rows.py", "tests/jobs/test_chain.py")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`make test` runs two tests at a time: those of a file one after the other, since they share what is slow to make."""
+    def group(item: pytest.Item) -> str:
+        file = item.nodeid.split("::")[0]
+        return "alone" if file in ALONE else "lib" if file.startswith("lib/") else file
+
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+    items.sort(key=lambda item: group(item) != "alone")
+
+
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     """A session on two cores, configured by the file that users submit with."""

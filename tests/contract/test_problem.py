@@ -32,6 +32,13 @@ def test_a_problem_of_before_the_past_was_told_knows_of_none() -> None:
     assert Problem.from_dict(saved) == problem()
 
 
+def test_a_problem_of_before_rows_were_cut_by_schemes_is_of_the_official_split() -> None:
+    saved = problem(split_scheme="random, test 0.2, salt s").as_dict()
+    assert Problem.from_dict(saved).split_scheme == "random, test 0.2, salt s"
+    del saved["split_scheme"]
+    assert Problem.from_dict(saved).split_scheme == "official"
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_a_problem_has_every_class_of_its_task(task: str) -> None:
     assert problem(task=task).n_classes == len(class_names(task))

@@ -9,7 +9,7 @@ from typing import Any
 
 from iomt_ids.contract.attacks import ATTACKS, TASKS, benign_labels, class_names
 from iomt_ids.contract.flows import feature_names
-from tests.evaluate.simulated import counted, described, simulated
+from tests.evaluate.simulated import counted, described, simulated, told_by_level
 
 DETECTORS = ("random_forest", "gradient_boosted", "dense_net", "decision_tree", "logistic_regression")
 _SKILL = {
@@ -72,6 +72,7 @@ def sample_scores(
         },
         "scores": scores,
         "operating": [_operating(*name.split("-")) for name in models],
+        "hierarchy": [_hierarchy(name) for name in models if "-attack-" in name],
         "models": models,
         "insight": {
             "attacks": [_attack(a, dice) for a in ATTACKS if a.category != "Benign"],
@@ -95,6 +96,15 @@ def sample_scores(
             ],
             "not_testable": ["Benign", "ARP_Spoofing"],
         },
+        "splits": {
+            "in_force": "official", "near": "equal in every leak-free column when rounded to 3 significant digits",
+            "schemes": [_split(name, text) for name, text in (
+                ("official", "official"), ("group", "group, test 0.2, salt s"), ("time", "time, test 0.2, gap 19"),
+                ("random", "random, test 0.2, salt s"),
+            )],
+        },
+        "ledger": _ledger(scores),
+        "time_to_detect": [_times(*name.split("-")) for name in models],
         "duplicates": [
             {
                 "features": features, "precision": precision, "columns": columns,
@@ -109,10 +119,73 @@ def sample_scores(
     }
 
 
+def _split(scheme: str, text: str) -> dict[str, Any]:
+    counted = {"train": 900, "test": 0 if scheme == "time" else 200, "aside": 0, "exact": 31, "exact_same_label": 30, "near": 45,
+               "near_same_label": 41, "disputed": 7}
+    return {
+        "scheme": scheme, "text": text, "gap_rows": 19 if scheme == "time" else 0, "not_splittable": ["Benign"],
+        "adjoining": ["Benign"],
+        "classes": [{"class": "Benign", "captures": 1, **counted}, {"class": "DoS-SYN", "captures": 5, **counted}],
+        "ceiling": {t: {"accuracy": 0.9912, "f1_macro": 0.9834, "f1_macro_reached": 0.98} for t in TASKS},
+    }
+
+
+def _ledger(scores: list[dict[str, Any]]) -> dict[str, Any]:
+    """Every test score; the forest is better than the decision tree, nobody else than anybody; one row of another run."""
+    rows = []
+    for s in scores:
+        if (s["split"], s["scope"]) != ("test", "all"):
+            continue
+        others = [d for d in DETECTORS if d != s["detector"]] if s["features"] == "leak_free" else []
+        better = ["decision_tree"] if s["detector"] == "random_forest" and others else []
+        f1 = s["f1_macro"]
+        kept = ("detector", "task", "features", "counted", "rows", "f1_macro", "f1_macro_low", "f1_macro_high", "f1_weighted")
+        numbers = {k: s[k] for k in kept}
+        rows.append(numbers | {
+            "run": "20261124-021500-5c1e", "model": f"{s['detector']}-{s['task']}-{s['features']}", "scheme": "official",
+            "split_scheme": "official",
+            "f1_weighted_low": s["f1_weighted"] - 0.01, "f1_weighted_high": s["f1_weighted"] + 0.01,
+            "f1_macro_captures_low": f1 - 0.02 if s["task"] == "attack" else None,
+            "f1_macro_captures_high": f1 + 0.02 if s["task"] == "attack" else None, "several_captures": ["DDoS-UDP"],
+            "uncertain": [{"class": "Recon-VulScan", "rows": 60, "recall": 0.5, "low": 0.368, "high": 0.632}],
+            "better_than": better, "not_ranked_with": [d for d in others if d not in better],
+        })
+    other = {**rows[0], "run": "20261123-1", "scheme": "random", "split_scheme": "random, test 0.2, salt s"}
+    pair = {
+        "task": "attack", "features": "leak_free", "first": "random_forest", "second": "decision_tree", "first_only_rows": 90,
+        "second_only_rows": 20, "first_only_distinct": 80, "second_only_distinct": 19, "p": 1e-9, "p_holm": 2e-9, "differ": True,
+    }
+    return {"rows": [*rows, other], "pairs": [pair, {**pair, "second": "dense_net", "p": 0.2, "p_holm": 0.2, "differ": False}]}
+
+
+def _times(detector: str, task: str, features: str) -> dict[str, Any]:
+    benign = {"share": 0.0123, "stretches": 400}
+    wait = {"first": [3, 1], "first_packets": [30.0, 10.0], "median": 2, "most": None, "benign": benign}
+    never = {"first": [None], "first_packets": [None], "median": None, "most": None, "benign": None}
+    return {
+        "model": f"{detector}-{task}-{features}", "detector": detector, "task": task, "features": features, "threshold": 0.75,
+        "false_alarms_per_million": 1000, "stable_windows": 3, "scrambled": 1 if detector == "dense_net" else 0,
+        "attacks": [
+            {"attack": "DDoS-UDP", "captures": 2, "windows": 350, "packets_per_window": 10.0, "alert": wait, "stable": wait},
+            {"attack": "ARP_Spoofing", "captures": 1, "windows": 75, "packets_per_window": None, "alert": wait, "stable": never},
+        ],
+    }
+
+
 def _operating(detector: str, task: str, features: str) -> dict[str, Any]:
     """Of a simulated detector; those of a task and feature set are the same for all detectors."""
     entry = copy.deepcopy(_simulated_entry(task, features))
     return entry | {"model": f"{detector}-{task}-{features}", "detector": detector}
+
+
+def _hierarchy(model: str) -> dict[str, Any]:
+    detector, _, features = model.split("-")
+    return copy.deepcopy(_simulated_levels(features)) | {"model": model, "detector": detector}
+
+
+@functools.cache
+def _simulated_levels(features: str) -> dict[str, Any]:
+    return told_by_level("attack", simulated("attack", 3000, seed=6), error=0.1, features=features)
 
 
 @functools.cache

@@ -10,6 +10,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
 from iomt_ids.contract.attacks import ATTACKS, CATEGORIES, class_names
+from iomt_ids.evaluate import hierarchy_counts
+from iomt_ids.evaluate.hierarchy import describe_hierarchy
+from iomt_ids.evaluate.hierarchy_counts import HierarchyCounts
 from iomt_ids.evaluate.operating import describe_operating
 from iomt_ids.evaluate.score_counts import UNSEEN, ScoreCounts, add_rows
 from tests.builders import problem
@@ -62,6 +65,18 @@ def described(
     return describe_operating(
         f"{detector}-{task}-{features}", detector, asked, counts, false_alarms_per_million=budget, costs=COSTS
     )
+
+
+def levels_counted(task: str, rows: dict[str, np.ndarray]) -> HierarchyCounts:
+    counts = HierarchyCounts.empty(task)
+    hierarchy_counts.add_rows(counts, task, *(rows[name] for name in ("probability", "split", "attack")))
+    return counts
+
+
+def told_by_level(task: str, rows: dict[str, np.ndarray], *, error: float, features: str = "leak_free") -> dict[str, Any]:
+    asked = problem(task, [0, 1], features)
+    counts = levels_counted(task, rows)
+    return describe_hierarchy(f"oracle-{task}-{features}", "oracle", asked, counts, error=error, resamples=200, seed=7)
 
 
 def alarm_scores(task: str, rows: dict[str, np.ndarray]) -> np.ndarray:

@@ -1,9 +1,11 @@
 from pyspark.sql import functions as F
 
-from iomt_ids.contract.attacks import class_names
+from iomt_ids.contract.attacks import TASKS, class_names
 from iomt_ids.contract.tables import ALERTS
 from iomt_ids.evaluate.alerts import name_verdicts
+from iomt_ids.evaluate.hierarchy_counts import deepest_sure, sum_up
 from tests.builders import bronze, problem
+from tests.evaluate.simulated import as_frame, simulated
 
 
 def test_an_alert_names_the_attack_and_its_probability(spark):
@@ -19,3 +21,37 @@ def test_an_alert_names_the_attack_and_its_probability(spark):
         ("Benign", 0.75, False, "run/forest"), (class_names("attack")[16], 0.75, True, "run/forest"),
         ("Bluetooth-Benign", 0.75, False, "run/forest"),
     ]
+
+
+def test_an_alert_stops_at_the_level_that_is_sure_as_it_was_judged(spark):
+    least = [0.5, 1.0, 2.5]
+    rows = simulated("attack", 400, seed=3, sharpness=0.6)
+    wanted = deepest_sure(sum_up(rows["probability"], "attack"), least)
+    scored = as_frame(spark, "attack", rows).withColumns({
+        "flow_id": F.monotonically_increasing_id(), "source_file": F.lit("a"), "source_line": F.lit(1).cast("long"),
+        "device": F.lit(None).cast("string"), "protocol": F.lit("wifi_mqtt"),
+    })
+    sure = {"levels": [{"log_odds": odds} for odds in least]}
+    alerts = name_verdicts(scored.coalesce(1), problem=problem("attack", range(21)), model="run/forest", sure=sure)
+    assert [f.dataType for f in alerts.schema] == [f.dataType for f in ALERTS]
+    told = alerts.orderBy("flow_id").collect()
+    assert [r.sure_level for r in told] == [(None, "binary", "category", "attack")[depth] for depth in wanted]
+    known = {None: (None,)} | {task: class_names(task) for task in TASKS}
+    for r in told:
+        assert r.sure_verdict in known[r.sure_level]
+        assert (r.sure_probability is None) == (r.sure_level is None)
+        if r.sure_level == "attack":
+            assert (r.sure_verdict, r.sure_probability) == (r.verdict, r.probability)
+    never = {"levels": [{"log_odds": -1.0}, {"log_odds": None}, {"log_odds": None}]}
+    found = name_verdicts(scored, problem=problem("attack", range(21)), model="run/forest", sure=never)
+    assert {r.sure_level for r in found.select("sure_level").distinct().collect()} == {"binary"}
+
+
+def test_without_thresholds_nothing_is_told_of_levels(spark):
+    scored = as_frame(spark, "attack", simulated("attack", 5)).withColumns({
+        "flow_id": F.lit(1).cast("long"), "source_file": F.lit("a"), "source_line": F.lit(1).cast("long"),
+        "device": F.lit(None).cast("string"), "protocol": F.lit("wifi_mqtt"),
+    })
+    alerts = name_verdicts(scored, problem=problem("attack", range(21)), model="run/forest")
+    assert [f.dataType for f in alerts.schema] == [f.dataType for f in ALERTS]
+    assert {tuple(r) for r in alerts.select("sure_level", "sure_verdict", "sure_probability").collect()} == {(None, None, None)}

@@ -67,13 +67,17 @@ def test_every_section_and_table_is_there(browser: Browser, page: Path) -> None:
     browser.open(page)
     assert browser.ask("[...document.querySelectorAll('main section')].map(s => s.id)") == [
         "comparison",
+        "ledger",
         "models",
         "operating",
+        "hierarchy",
+        "detection",
         "learning",
         "importance",
         "leaks",
         "attacks",
         "devices",
+        "splits",
         "data",
         "run",
     ]
@@ -98,9 +102,18 @@ def test_every_section_and_table_is_there(browser: Browser, page: Path) -> None:
         "duplicates-all-float",
         "operating",
         "costs",
+        "ledger",
+        "pairs",
+        "uncertain",
+        "split-official",
+        "split-time",
+        "detection-dense_net-attack-leak_free",
         "point-dense_net-attack-leak_free",
         "found-random_forest-binary-all",
         "areas-decision_tree-category-leak_free",
+        "hierarchy",
+        "depth-random_forest-attack-all",
+        "sets-dense_net-attack-leak_free",
     }
     assert wanted <= tables
     assert browser.ask("document.querySelectorAll('#models svg.heat').length") == 18
@@ -332,6 +345,15 @@ def test_a_hostile_name_stays_text_everywhere(browser: Browser, tmp_path: Path, 
         feature |= {"feature": HOSTILE, "sentence": HOSTILE}
     hostile["leaks"]["files"][0]["class"] = HOSTILE
     hostile["leaks"]["not_testable"] = [HOSTILE]
+    for row in hostile["ledger"]["rows"]:
+        row |= {"detector": HOSTILE, "scheme": HOSTILE, "split_scheme": HOSTILE, "run": HOSTILE, "better_than": [HOSTILE]}
+        row["uncertain"][0]["class"] = HOSTILE
+    hostile["ledger"]["pairs"][0] |= {"first": HOSTILE, "second": HOSTILE}
+    hostile["time_to_detect"][0] |= {"model": HOSTILE, "detector": HOSTILE}
+    hostile["time_to_detect"][0]["attacks"][0]["attack"] = HOSTILE
+    for scheme in hostile["splits"]["schemes"]:
+        scheme |= {"text": HOSTILE, "adjoining": [HOSTILE], "not_splittable": [HOSTILE]}
+        scheme["classes"][0]["class"] = HOSTILE
     browser.complaints.clear()
     browser.open(written(hostile, tmp_path))
     assert browser.complaints == []
@@ -351,13 +373,14 @@ def test_thirty_models_stay_under_ten_megabytes(browser: Browser, tmp_path: Path
     assert browser.ask("document.querySelectorAll('#models svg.heat').length") == 30
 
 
-@pytest.mark.parametrize("key", ["models", "insight", "leaks", "operating"])
+@pytest.mark.parametrize("key", ["models", "insight", "leaks", "operating", "splits", "ledger", "time_to_detect"])
 def test_a_report_without_a_part_says_why(
     browser: Browser, tmp_path: Path, scores: dict[str, Any], key: str
 ) -> None:
     browser.open(written({**scores, key: {}}, tmp_path))
     sections = {
         "models": ("learning", "importance"), "insight": ("attacks", "devices"), "leaks": ("leaks",), "operating": ("operating",),
+        "splits": ("splits",), "ledger": ("ledger",), "time_to_detect": ("detection",),
     }
     for section in sections[key]:
         assert len(browser.ask(f"document.querySelector('#{section} .empty').textContent")) > 40

@@ -78,6 +78,18 @@ def test_flows_are_scored_by_the_served_model_of_other_data(first, night, home, 
     assert scored.rows["scored"] == 10000
 
 
+def test_a_model_of_another_split_is_for_comparison_and_the_ledger_has_both(first, night, home):
+    before = served(home)
+    other = night("split.scheme=random")
+    assert other.facts["gate"]["promote"] is False
+    assert "split.scheme=random are for comparison" in other.facts["gate"]["reason"]
+    assert served(home) == before
+    content = json.loads(Path(other.outputs["scores"]).read_text())
+    assert {r["scheme"] for r in content["ledger"]["rows"]} == {"random", "official"}
+    assert content["splits"]["in_force"] == "random, test 0.2, salt iomt_ids"
+    assert {e["scrambled"] for e in content["time_to_detect"]} != {0}
+
+
 @pytest.mark.slow
 def test_a_night_that_is_killed_loses_nothing_and_the_next_one_runs_and_goes_on_if_asked(first, night, home, tmp_path):
     before, runs = served(home), {p.name for p in (home / "runs").iterdir()}

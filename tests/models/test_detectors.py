@@ -25,7 +25,10 @@ ON_RANKS = "dense_net"
 NETWORKS = [name for name, kind in detectors().items() if kind.is_network]
 MAIN = {name: "attack" if "attack" in kind.tasks else kind.tasks[0] for name, kind in detectors().items()}
 # Networks differ from task to task in the number of their answers only.
-LEARNT = [(name, task) for name in detectors() for task in LABELS if task == MAIN[name] or name not in NETWORKS or name == ON_RANKS]
+LEARNT = [
+    (name, task) for name, kind in detectors().items() for task in LABELS
+    if task == MAIN[name] or (task in kind.tasks and (name not in NETWORKS or name == ON_RANKS))
+]
 
 
 def asked(name, task):

@@ -127,7 +127,9 @@ def test_rows_that_do_not_fit_are_refused_with_a_way_out(flows, monkeypatch):
         share.fit_boosting(flows, PROBLEM, SHAPE, 3, validation=flows)
 
 
-@pytest.mark.parametrize(("params", "wanted"), [(Params(engine="mlib"), "histogram or mllib"), (Params(bins=257), "bins 2 to 256")])
+@pytest.mark.parametrize(("params", "wanted"), [
+    (Params(engine="mlib"), "histogram, mllib or xgboost"), (Params(bins=257), "bins 2 to 256"),
+])
 def test_impossible_parameters_are_refused(flows, params, wanted):
     with pytest.raises(ConfigError, match=wanted):
         DETECTOR.fit(flows, PROBLEM, params, validation=flows, seed=0, launcher=None)

@@ -5,7 +5,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from iomt_ids.contract.flows import VECTOR_SETS, feature_names
-from iomt_ids.contract.tables import SILVER, UNCOUNTED, copies_column
+from iomt_ids.contract.tables import COUNTED, UNCOUNTED, copies_column
 from iomt_ids.models import detectors
 from iomt_ids.prepare.copies import count_copies, under_policy
 from tests.builders import gold, problem
@@ -39,7 +39,7 @@ def test_the_smallest_identity_stands_for_all_rows_with_its_vector(repeated, fea
 
 def test_where_rows_lie_changes_nothing_and_the_other_columns_stay(repeated):
     one, other = (
-        count_copies(flows, rows=rows).select(SILVER.fieldNames()).orderBy("flow_id").collect()
+        count_copies(flows, rows=rows).select(COUNTED.fieldNames()).orderBy("flow_id").collect()
         for flows, rows in ((repeated.coalesce(1), 180), (repeated.repartition(5, F.rand(1)), 2_000_000))
     )
     assert one == other

@@ -93,10 +93,12 @@ def test_every_wrong_type_is_said_at_once(place: Path) -> None:
 def test_every_impossible_value_is_said_at_once(place: Path) -> None:
     wrong = {
         "output.format": "orc", "split.validation_fraction": 0.5, "features.set": "some", "features.release": "v3",
+        "split.scheme": "shuffle", "split.test_fraction": 1.0, "evaluate.stable_windows": 0,
         "serve.task": "attacks", "ingest.block_bytes": 1, "data.demo_rows": 1,
         "evaluate.bootstrap": 1, "evaluate.false_alarms_per_million": 0, "evaluate.costs.mistaken": -1.0,
         "evaluate.costs.missed": "{DoS: 1, Flood: 2}", "serve.tolerance": -0.1,
-        "train.compare_all_features": "{random_forest: [atack]}",
+        "train.compare_all_features": "{random_forest: [atack]}", "tune.folds": 1, "tune.candidates": 1, "tune.keep": 0.0,
+        "train.ends_by": "rows",
     }
     message = _refusal(place, *[f"{key}={value}" for key, value in wrong.items()])
     assert f"{len(wrong)} problems" in message

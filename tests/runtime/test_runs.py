@@ -6,7 +6,16 @@ import pytest
 
 from iomt_ids.contract.errors import ConfigError, ContractError
 from iomt_ids.runtime.config import load_config
-from iomt_ids.runtime.runs import begin_run, find_run, has_served, serve, served_model, start_run, write_json
+from iomt_ids.runtime.runs import (
+    begin_run,
+    find_run,
+    has_served,
+    ledgers_of_other_schemes,
+    serve,
+    served_model,
+    start_run,
+    write_json,
+)
 from tests.builders import problem
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -140,3 +149,23 @@ def test_a_finished_run_is_not_gone_on_with_and_keeps_no_checkpoints(tmp_path):
     first.finish({"id": first.id, "job": "retrain", "started": first.started})
     assert not first.checkpoints.exists()
     assert begin_run(tmp_path, "retrain", config(tmp_path, "train.resume=true")) != first
+
+
+def scored(home, scheme, *, bronze=3, rows=("a",)):
+    run = start_run(home, "retrain")
+    ledger = {"rows": [{"run": run.id, "detector": name} for name in rows] + [{"run": "earlier", "detector": "repeated"}]}
+    run.write("scores.json", {"run": {"id": run.id}, "data": {"tables": {"bronze.flows": bronze}}, "ledger": ledger})
+    run.finish({"id": run.id, "split_scheme": scheme})
+    return run.id
+
+
+def test_the_ledger_repeats_the_newest_scores_of_each_other_scheme_on_the_same_captures(tmp_path):
+    mine, other = scored(tmp_path, "official"), scored(tmp_path, "random, test 0.2, salt s", rows=("a", "b"))
+    scored(tmp_path, "time, test 0.2, gap 19", bronze=2)
+    unfinished = start_run(tmp_path, "retrain")
+    unfinished.write("scores.json", {"run": {"id": unfinished.id}})
+    finished(tmp_path)
+    found = ledgers_of_other_schemes(tmp_path, {"official"}, 3)
+    assert [(r["run"], r["detector"]) for r in found] == [(other, "a"), (other, "b")]
+    assert {r["run"] for r in ledgers_of_other_schemes(tmp_path, set(), 3)} == {mine, other}
+    assert ledgers_of_other_schemes(tmp_path, {"official"}, None) == []

@@ -122,6 +122,19 @@ def class_names(task: str) -> tuple[str, ...]:
     raise KeyError(f"unknown task {task!r}; known: {', '.join(TASKS)}")
 
 
+def labels_of_attacks(task: str) -> tuple[int, ...]:
+    """The label index that each attack has in a task, in the order of ids.
+
+    Examples
+    --------
+    >>> labels_of_attacks("category")[:4], labels_of_attacks("binary")[:4]
+    ((0, 1, 2, 2), (0, 1, 1, 1))
+    """
+    if task == "category":
+        return tuple(CATEGORIES.index(a.category) for a in ATTACKS)
+    return tuple(range(len(ATTACKS))) if task == "attack" else tuple(int(a.category != CATEGORIES[0]) for a in ATTACKS)
+
+
 def benign_labels(task: str) -> tuple[int, ...]:
     """Label indices of a task that mean "no attack".
 

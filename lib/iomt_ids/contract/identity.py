@@ -11,6 +11,8 @@ from iomt_ids.contract.flows import FLOW_COLUMNS
 
 _NUMBERS = frozenset(c.name for c in FLOW_COLUMNS)
 HALVES = ("one", "other")
+# What has to be the same beside the vector for rows to be copies: they are learnt from and counted together.
+ALIKE = ("split", "attack_id", "protocol", "release", "device")
 
 
 def vector_key(columns: Sequence[str], precision: str = "double") -> Column:

@@ -8,6 +8,7 @@ from typing import Any
 
 from iomt_ids.contract.attacks import class_names, fingerprint
 from iomt_ids.contract.errors import ContractError
+from iomt_ids.contract.splits import OFFICIAL
 from iomt_ids.contract.tables import copies_column
 
 # What is learnt from rows of a class with one vector; see `prepare.copies.under_policy`.
@@ -49,6 +50,8 @@ class Problem:
         Windows before a row that its features tell of; 0 if they are of the row alone.
     is_sequence : bool
         Whether those windows are read one by one, each with ``features``; otherwise features sum them up.
+    split_scheme : str
+        How rows were cut into train and test, see `contract.splits`.
     """
 
     task: str
@@ -58,6 +61,7 @@ class Problem:
     scaling: tuple[Scaling, ...]
     past_windows: int = 0
     is_sequence: bool = False
+    split_scheme: str = OFFICIAL
 
     @property
     def label_column(self) -> str:
@@ -97,6 +101,7 @@ class Problem:
             feature_set=values["feature_set"],
             labels=tuple(values["labels"]),
             scaling=tuple(Scaling(**s) for s in values["scaling"]),
-            past_windows=values.get("past_windows", 0),  # models of before the set `past` do not say
-            is_sequence=values.get("is_sequence", False),
+            # Models of before these were told do not say.
+            past_windows=values.get("past_windows", 0), is_sequence=values.get("is_sequence", False),
+            split_scheme=values.get("split_scheme", OFFICIAL),
         )

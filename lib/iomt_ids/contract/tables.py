@@ -40,6 +40,11 @@ _LABEL_FIELDS = [
 ]
 
 _COPIES_FIELDS = [T.StructField(copies_column(name), T.IntegerType(), False) for name in VECTOR_SETS]
+# What the source says the split is, and by which scheme of `contract.splits` the rows were cut instead.
+_CUT_FIELDS = [
+    T.StructField("source_split", T.StringType(), False),
+    T.StructField("split_scheme", T.StringType(), False),
+]
 # With its past, every row stands for itself. The past itself is one column, as most detectors never ask for it.
 _PAST_FIELDS = [
     T.StructField("past_windows", T.IntegerType(), False),
@@ -56,8 +61,12 @@ REJECTS = T.StructType([
     T.StructField("raw", T.StringType(), False),
 ])
 UNCOUNTED = T.StructType(_ORIGIN_FIELDS + _LABEL_FIELDS + _FLOW_FIELDS + _PARTITION_FIELDS)
-SILVER = T.StructType(_ORIGIN_FIELDS + _LABEL_FIELDS + _COPIES_FIELDS + _FLOW_FIELDS + _PARTITION_FIELDS)
-FEATURES = T.StructType(_ORIGIN_FIELDS + _LABEL_FIELDS + _COPIES_FIELDS + _FLOW_FIELDS + _PAST_FIELDS + _PARTITION_FIELDS)
+COUNTED = T.StructType(UNCOUNTED.fields + _COPIES_FIELDS)
+CUT = T.StructType(BRONZE.fields + _CUT_FIELDS)
+SILVER = T.StructType(_ORIGIN_FIELDS + _LABEL_FIELDS + _COPIES_FIELDS + _CUT_FIELDS + _FLOW_FIELDS + _PARTITION_FIELDS)
+FEATURES = T.StructType(
+    _ORIGIN_FIELDS + _LABEL_FIELDS + _COPIES_FIELDS + _CUT_FIELDS + _FLOW_FIELDS + _PAST_FIELDS + _PARTITION_FIELDS
+)
 PREPARATION = T.StructType([
     T.StructField("feature", T.StringType(), False),
     T.StructField("center", T.DoubleType(), False),
@@ -94,6 +103,10 @@ ALERTS = T.StructType([
     T.StructField("probability", T.DoubleType(), False),
     T.StructField("is_alert", T.BooleanType(), False),
     T.StructField("model", T.StringType(), False),
+    # The deepest level that the model is sure enough of; null where it is sure of none, or where nobody knows how sure it must be.
+    T.StructField("sure_level", T.StringType(), True),
+    T.StructField("sure_verdict", T.StringType(), True),
+    T.StructField("sure_probability", T.DoubleType(), True),
 ])
 
 

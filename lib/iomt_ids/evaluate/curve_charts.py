@@ -90,6 +90,25 @@ def reliability_chart(label: str, before: _Curve, after: _Curve) -> Markup:
     return _chart(label, parts, [(_place(v, 0)[0], f"{v:g}") for v in _FIFTHS], "confidence")
 
 
+def coverage_chart(label: str, levels: Mapping[str, _Curve]) -> Markup:
+    """Share of wrong answers by share of rows answered, one line a level, up to the highest error there is.
+
+    Parameters
+    ----------
+    label : str
+        What is shown, for screen readers.
+    levels : mapping of str to (sequence of float, sequence of float)
+        Name to coverages and errors.
+    """
+    most = max(error for _, errors in levels.values() for error in errors) or 1.0
+    parts = []
+    for i, (name, (coverage, errors)) in enumerate(levels.items()):
+        line = _line(f"line s{i}", [_place(x, y / most) for x, y in zip(coverage, errors, strict=True)])
+        parts.append(f"<g><title>{escape(name)}</title>{line}</g>")
+    ticks = [(_place(v, 0)[0], f"{v:g}") for v in _FIFTHS]
+    return _chart(label, parts, ticks, "share of rows answered", [f"{most * v:.2g}" for v in _FIFTHS])
+
+
 def _place(x: float, y: float) -> tuple[float, float]:
     return _LEFT + (_RIGHT - _LEFT) * x, _BOTTOM - (_BOTTOM - _TOP) * y
 
@@ -102,12 +121,14 @@ def _line(style: str, points: Sequence[tuple[float, float]]) -> str:
     return f'<polyline class="{style}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in points)}"/>'
 
 
-def _chart(label: str, parts: Sequence[str], ticks: Sequence[tuple[float, str]], axis: str) -> Markup:
+def _chart(
+    label: str, parts: Sequence[str], ticks: Sequence[tuple[float, str]], axis: str, heights: Sequence[str] | None = None
+) -> Markup:
     grid = []
-    for value in _FIFTHS:
+    for value, height in zip(_FIFTHS, heights or [f"{v:g}" for v in _FIFTHS], strict=True):
         y = _place(0, value)[1]
         grid.append(f'<line class="grid" x1="{_LEFT}" x2="{_RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-                    f'<text class="tick" text-anchor="end" x="{_LEFT - 6}" y="{y + 4:.1f}">{value:g}</text>')
+                    f'<text class="tick" text-anchor="end" x="{_LEFT - 6}" y="{y + 4:.1f}">{height}</text>')
     for x, text in ticks:
         grid.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{_BOTTOM}"/>'
                     f'<text class="tick" text-anchor="middle" x="{x:.1f}" y="{_BOTTOM + 16}">{text}</text>')

@@ -59,6 +59,30 @@ def clopper_pearson(hits: int, rows: int, *, level: float = 0.95) -> tuple[float
     return _lower_bound(hits, rows, (1 - level) / 2), 1 - _lower_bound(rows - hits, rows, (1 - level) / 2)
 
 
+def chance_of_so_few(hits: int, rows: int, share: float) -> float:
+    """Probability of at most so many hits, if the share of hits is `share` or more.
+
+    Parameters
+    ----------
+    hits, rows : int
+        ``0 <= hits <= rows``.
+    share : float
+        Between 0 and 1, both excluded.
+
+    Returns
+    -------
+    float
+        Exact where hits are rarer than `share`, which is where it is of use; 1 where they are not.
+
+    Examples
+    --------
+    >>> round(chance_of_so_few(0, 100, 0.03), 6), chance_of_so_few(4, 100, 0.03)
+    (0.047553, 1.0)
+    """
+    # Misses are as many as that or more, and their share is at most what was seen of them.
+    return upper_tail(rows - hits, rows, 1 - share) if hits < share * rows else 1.0
+
+
 def _lower_bound(hits: int, rows: int, tail: float) -> float:
     """The share at which so many hits or more have the probability `tail`; it lies below ``hits / rows``."""
     if hits == 0:
@@ -68,11 +92,11 @@ def _lower_bound(hits: int, rows: int, tail: float) -> float:
         middle = (low + high) / 2
         if high - low <= 1e-14 * high:
             break
-        low, high = (low, middle) if _upper_tail(hits, rows, middle) > tail else (middle, high)
+        low, high = (low, middle) if upper_tail(hits, rows, middle) > tail else (middle, high)
     return (low + high) / 2
 
 
-def _upper_tail(hits: int, rows: int, share: float) -> float:
+def upper_tail(hits: int, rows: int, share: float) -> float:
     """Probability of `hits` or more among `rows`, for a share of at most ``hits / rows``: terms only get smaller."""
     if share <= 0:
         return 0.0

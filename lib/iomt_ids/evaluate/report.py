@@ -15,7 +15,9 @@ from iomt_ids.contract.attacks import ATTACKS, SPLITS, TASKS
 from iomt_ids.contract.flows import FEATURE_SETS, FLOW_COLUMNS, PAST_COLUMNS, RELEASES, SET_NAMES, VECTOR_SETS, FlowColumn
 from iomt_ids.evaluate.charts import heat_map, interval_chart, line_chart, movement_map
 from iomt_ids.evaluate.evidence import leak_section
+from iomt_ids.evaluate.hierarchy_section import hierarchy_section
 from iomt_ids.evaluate.insight import mistaken_for
+from iomt_ids.evaluate.ledger_section import ledger_section, split_section, time_section
 from iomt_ids.evaluate.operating_section import operating_section, per_million, percent, score_text
 
 _SCOPES = {"all": "All traffic", "wifi_mqtt": "Wi-Fi and MQTT", "bluetooth": "Bluetooth"}
@@ -39,8 +41,8 @@ def render_report(scores: Mapping[str, Any]) -> str:
     Parameters
     ----------
     scores : mapping
-        The content of ``scores.json``. ``operating``, ``models``, ``insight``, ``leaks`` and ``duplicates`` may be empty:
-        their sections then say why there is nothing to see.
+        The content of ``scores.json``. ``operating``, ``hierarchy``, ``models``, ``insight``, ``leaks``, ``duplicates``,
+        ``splits``, ``ledger`` and ``time_to_detect`` may be empty: their sections then say why there is nothing to see.
 
     Returns
     -------
@@ -59,6 +61,9 @@ def render_report(scores: Mapping[str, Any]) -> str:
     return page.get_template("report.html.j2").render(
         script=Markup(script), script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),  # noqa: S704
         operating=operating_section(scores.get("operating") or [], _model_name), percent=percent, per_million=per_million,
+        hierarchy=hierarchy_section(scores.get("hierarchy") or [], _model_name),
+        ledger=ledger_section(scores.get("ledger") or {}, scores["run"]["id"]), splits=split_section(scores.get("splits") or {}),
+        times=time_section(scores.get("time_to_detect") or []),
         run=scores["run"], data=scores["data"], columns=_COLUMNS, leaks=leaks,
         set_names=SET_NAMES, task_questions=_QUESTIONS, scope_names=_SCOPES,
         headlines=[_headline(tested, task, best[task]) for task in TASKS if any(s["task"] == task for s in tested)],

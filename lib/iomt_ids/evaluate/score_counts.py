@@ -205,18 +205,22 @@ def add_rows(
     attacks = np.flatnonzero(~benign)
     kind = kinds_of(task)[attacks[probability[attacks].argmax(axis=0)]]
     alarm = bins_of(probability[attacks].sum(axis=0), probability[benign].sum(axis=0))
-    _add(counts.alarm, (split, attack, kind, alarm), weight)
-    _add(counts.decided, (split, attack, prediction), weight)
+    add_at(counts.alarm, (split, attack, kind, alarm), weight)
+    add_at(counts.decided, (split, attack, prediction), weight)
     total = probability.sum(axis=0)
     for c, own in enumerate(probability):
-        _add(counts.rest, (split, c, label == c, bins_of(own, total - own)), weight)
+        add_at(counts.rest, (split, c, label == c, bins_of(own, total - own)), weight)
     _add_temperatures(counts, probability, split, label, label == prediction, weight)
 
 
 def bins_of(part: np.ndarray, other: np.ndarray) -> np.ndarray:
     """The bin of the log-odds of each `part` against the `other`; both are not negative, and not both 0."""
     with np.errstate(divide="ignore"):
-        odds = np.log(part) - np.log(np.maximum(other, 0.0))
+        return bins_of_log_odds(np.log(part) - np.log(np.maximum(other, 0.0)))
+
+
+def bins_of_log_odds(odds: np.ndarray) -> np.ndarray:
+    """The bin of each of some log-odds, which may be infinite."""
     return (np.clip(np.floor(odds * _STEPS), -_REACH * _STEPS - 1, _REACH * _STEPS) + _REACH * _STEPS + 1).astype(np.int64)
 
 
@@ -231,16 +235,16 @@ def _add_temperatures(
         sums = np.exp(below / temperature).sum(axis=0)
         loss, confidence = np.minimum(np.log(sums) - true / temperature, _MOST_LOSS), 1 / sums
         place = np.searchsorted(RELIABILITY_EDGES[1:-1], confidence)
-        _add(counts.loss, (split, t), weight * _units(loss))
+        add_at(counts.loss, (split, t), weight * _units(loss))
         for i, amount in enumerate((weight, weight * right, weight * _units(confidence))):
-            _add(counts.reliability, (split, t, place, i), amount)
+            add_at(counts.reliability, (split, t, place, i), amount)
 
 
 def _units(values: np.ndarray) -> np.ndarray:
     return np.rint(values / UNIT).astype(np.int64)
 
 
-def _add(into: np.ndarray, places: tuple[np.ndarray | int, ...], amounts: np.ndarray) -> None:
+def add_at(into: np.ndarray, places: tuple[np.ndarray | int, ...], amounts: np.ndarray | int) -> None:
     """Add to the places of a contiguous array, one index an axis; a place that comes twice gets both amounts."""
     flat: Any = 0
     for place, length in zip(places, into.shape, strict=True):

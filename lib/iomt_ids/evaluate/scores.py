@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from iomt_ids.contract.errors import ContractError
+from iomt_ids.evaluate.bootstrap import AVERAGES, f1_intervals, percentiles, resampled_rows
 
 OVERALL: dict[str, Callable[[Tally], float]] = {}
 PER_CLASS: dict[str, Callable[[Tally], np.ndarray]] = {}
@@ -197,11 +198,8 @@ def interval(
     """
     if tally.rows == 0:
         return math.nan, math.nan
-    draw = np.random.default_rng(seed)
-    drawn = draw.multinomial(int(tally.rows), (tally.matrix / tally.rows).ravel(), size=resamples)
-    values = [metric(Tally(sample.reshape(tally.matrix.shape), tally.benign)) for sample in drawn]
-    low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    drawn = resampled_rows(tally.matrix, resamples, seed)
+    return percentiles(np.array([metric(Tally(sample, tally.benign)) for sample in drawn]), level)
 
 
 def score(tally: Tally, classes: tuple[str, ...], *, resamples: int, seed: int) -> dict[str, Any]:
@@ -212,9 +210,9 @@ def score(tally: Tally, classes: tuple[str, ...], *, resamples: int, seed: int) 
     classes : tuple of str
         Names, in label order.
     resamples, seed : int
-        Of the bootstrap behind `f1_macro_low` and `f1_macro_high`.
+        Of the bootstrap behind `f1_macro_low`, `f1_macro_high` and the same of `f1_weighted`; see `interval`.
     """
-    low, high = interval(tally, f1_macro, resamples=resamples, seed=seed)
+    intervals = f1_intervals(resampled_rows(tally.matrix, resamples, seed)) if tally.rows else {}
     columns = {name: metric(tally) for name, metric in PER_CLASS.items()}
     by_class = {
         name: {metric: _plain(values[i]) for metric, values in columns.items()} for i, name in enumerate(classes)
@@ -222,7 +220,7 @@ def score(tally: Tally, classes: tuple[str, ...], *, resamples: int, seed: int) 
     return {
         "rows": int(tally.rows),
         **{_public(name): _plain(metric(tally)) for name, metric in OVERALL.items()},
-        "f1_macro_low": _plain(low), "f1_macro_high": _plain(high),
+        **{f"{name}_{end}": intervals.get(f"{name}_{end}") for name in AVERAGES for end in ("low", "high")},
         "per_class": by_class, "classes": list(classes), "confusion": tally.matrix.tolist(),
     }
 

@@ -139,6 +139,8 @@ class _Task:
                 if parsed.lines.size:
                     writer.add(_flow_rows(block.file, parsed, writer.schema))
                 self._reject(capture.path, parsed.rejects)
+                # Not two blocks at a time: the next one is read before these names are given to it.
+                del data, parsed
         flows += _closed(writer)
         return Written(flows, _closed(self.rejects), self.rejected)
 

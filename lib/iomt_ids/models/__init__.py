@@ -71,3 +71,25 @@ def assignments(
     raise_all(problems, ConfigError, "configuration")
     # The past of a row is all that a sequence has to say, whichever set was asked for.
     return list(dict.fromkeys((d, task, "past" if detectors()[d].is_sequential else of) for d, task, of in chosen))
+
+
+def who_takes_part(asked: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Who is asked about attacks that it has not learnt.
+
+    Parameters
+    ----------
+    asked : sequence of str
+        Detectors that name single attacks.
+
+    Returns
+    -------
+    named, anomaly : list of str
+        Those asked, once each, and every detector that knows benign rows only: these need not be asked.
+
+    Raises
+    ------
+    ConfigError
+        Naming every detector that is unknown, with the nearest known one, or that cannot name attacks.
+    """
+    named = [name for name, _, _ in assignments({name: ["attack"] for name in asked}, "", {}, [])]
+    return named, [name for name, kind in detectors().items() if kind.is_anomaly]

@@ -23,6 +23,10 @@ class Params:
     rows_per_leaf: int = 2
 
 
+# What `--tune` chooses from.
+SPACE: dict[str, tuple[Any, ...]] = {"depth": (6, 9, 12, 16, 20), "bins": (32, 64, 128), "rows_per_leaf": (1, 2, 5)}
+
+
 def fit(
     flows: DataFrame, problem: Problem, params: Params, *, validation: DataFrame, seed: int, launcher: Any
 ) -> FittedMllib:
@@ -38,5 +42,5 @@ def _facts(model: DecisionTreeClassificationModel) -> dict[str, Any]:
 
 
 DETECTOR = Detector(
-    Params, fit, load_mllib(DecisionTreeClassificationModel, scaled=False), "one decision tree of MLlib; a baseline"
+    Params, fit, load_mllib(DecisionTreeClassificationModel, scaled=False), "one decision tree of MLlib; a baseline", space=SPACE
 )

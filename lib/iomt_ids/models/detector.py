@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -65,6 +66,8 @@ class Detector:
         Whether it learns from benign rows alone, so that no attack is known to it.
     is_network : bool
         Whether it is a `models.network.FittedNetwork`, which can be exported.
+    space : mapping of str to sequence
+        Parameters that ``train_detector --tune`` chooses, with the values that it may choose from; see `models.tuning`.
     """
 
     params: type
@@ -75,3 +78,4 @@ class Detector:
     is_sequential: bool = False
     is_anomaly: bool = False
     is_network: bool = False
+    space: Mapping[str, Sequence[Any]] = field(default_factory=dict)

@@ -26,8 +26,9 @@ from iomt_ids.models.histogram.score import BoostingScorer, add_verdicts
 from iomt_ids.models.histogram.share import fit_boosting
 from iomt_ids.models.mllib import COLUMNS
 from iomt_ids.models.vectors import CLASS, VECTOR, WEIGHT, as_array, training_rows, with_vector, with_verdict
+from iomt_ids.models.xgboosting import Distribution, fit_xgboost
 
-ENGINES = ("histogram", "mllib")
+ENGINES = ("histogram", "mllib", "xgboost")
 
 
 @dataclass(frozen=True)
@@ -37,19 +38,22 @@ class Params:
     Attributes
     ----------
     engine : str
-        ``histogram`` boosts by code of ours, compiled; ``mllib`` by Spark's. Both give MLlib's models.
+        ``histogram`` boosts by code of ours, compiled; ``mllib`` by Spark's; ``xgboost`` by XGBoost's, which has to be
+        installed. All give MLlib's models.
     rounds, depth, bins : int
-        Trees a class (at most, for ``histogram``), deepest level, most bins of a feature (256 at most for ``histogram``).
+        Trees a class (at most, but for ``mllib``), deepest level, most bins of a feature (256 at most, but for ``mllib``).
     learning_rate : float
         What a tree's answer is multiplied by.
     penalty, curvature_per_leaf : float
-        Of ``histogram`` only: added to a leaf's sum of second derivatives (L2), and the least such sum.
+        Not of ``mllib``: added to a leaf's sum of second derivatives (L2), and the least such sum.
     sampling_threshold : float
         Of ``histogram`` only: rows with a smaller gradient are drawn in proportion to it; 0 grows trees from all rows.
     patience : int
-        Of ``histogram`` only: rounds without a better log-loss on validation rows before it ends; 0 never ends.
+        Not of ``mllib``: rounds without a better log-loss on validation rows before it ends; 0 never ends.
     node_memory_mb, parallel_classes : int
         Of ``mllib`` only.
+    workers, class_weight_power : int, float
+        Of ``xgboost`` only: see `xgboosting.Distribution`.
     """
 
     engine: str = "histogram"
@@ -63,6 +67,15 @@ class Params:
     patience: int = 10
     node_memory_mb: int = 512
     parallel_classes: int = 2
+    workers: int = 2
+    class_weight_power: float = 0.0
+
+
+# What `--tune` chooses from.
+SPACE: dict[str, tuple[Any, ...]] = {
+    "rounds": (60, 120, 240), "depth": (4, 6, 8, 10), "bins": (32, 64, 128, 256), "learning_rate": (0.05, 0.1, 0.2),
+    "penalty": (0.3, 1.0, 5.0), "curvature_per_leaf": (0.1, 1.0, 5.0),
+}
 
 
 class FittedBoosting:
@@ -132,7 +145,7 @@ class FittedMllibBoosting:
 def fit(
     flows: DataFrame, problem: Problem, params: Params, *, validation: DataFrame, seed: int, launcher: Any
 ) -> FittedDetector:
-    """Boost trees; the histogram engine stops when validation rows say so, the launcher is not used.
+    """Boost trees; all engines but MLlib's stop when validation rows say so, the launcher is not used.
 
     Raises
     ------
@@ -144,7 +157,7 @@ def fit(
         If the rows are too many for ``engine: histogram``.
     """
     if params.engine not in ENGINES:
-        raise ConfigError(f"models.gradient_boosted.engine is {params.engine!r}: {' or '.join(ENGINES)}")
+        raise ConfigError(f"models.gradient_boosted.engine is {params.engine!r}: {', '.join(ENGINES[:-1])} or {ENGINES[-1]}")
     if len(problem.labels) < 2:
         raise ContractError(f"gradient_boosted: task {problem.task} has a single class in the train split")
     if params.engine == "mllib":
@@ -153,13 +166,17 @@ def fit(
         params.rounds, params.depth, params.bins, params.learning_rate, params.penalty, params.curvature_per_leaf,
         params.sampling_threshold, params.patience,
     )
-    boosting, curves = fit_boosting(flows, problem, shape, seed, validation=validation)
+    if params.engine == "xgboost":
+        spread = Distribution(params.workers, params.class_weight_power)
+        boosting, curves = fit_xgboost(flows, problem, shape, spread, seed, validation=validation)
+    else:
+        boosting, curves = fit_boosting(flows, problem, shape, seed, validation=validation)
     asked = dict(zip(ASKED, (params.rounds, params.depth, params.bins, params.learning_rate, seed), strict=True))
     return FittedBoosting(boosting, problem, asked, curves, spark_version=flows.sparkSession.version)
 
 
 def load(spark: SparkSession, folder: Path, problem: Problem) -> FittedBoosting:
-    """Read what either engine has saved; rows are scored from the arrays."""
+    """Read what any engine has saved; rows are scored from the arrays."""
     folders = [folder / str(index) for index in range(1 if len(problem.labels) == 2 else len(problem.labels))]
     return FittedBoosting(read_boosting(folders), problem, read_asked(folders[0]), [], spark_version=spark.version)
 
@@ -181,4 +198,6 @@ def _fit_mllib(flows: DataFrame, problem: Problem, params: Params, seed: int) ->
         rows.unpersist()
 
 
-DETECTOR = Detector(Params, fit, load, "gradient-boosted trees, all classes; a GBTClassificationModel of MLlib a class")
+DETECTOR = Detector(
+    Params, fit, load, "gradient-boosted trees, all classes; a GBTClassificationModel of MLlib a class", space=SPACE
+)

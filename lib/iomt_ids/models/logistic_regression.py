@@ -22,6 +22,10 @@ class Params:
     l2: float = 1e-5
 
 
+# What `--tune` chooses from.
+SPACE: dict[str, tuple[Any, ...]] = {"iterations": (30, 60, 120), "l2": (0.0, 1e-6, 1e-5, 1e-4, 1e-3)}
+
+
 def fit(
     flows: DataFrame, problem: Problem, params: Params, *, validation: DataFrame, seed: int, launcher: Any
 ) -> FittedMllib:
@@ -37,5 +41,6 @@ def _facts(model: LogisticRegressionModel) -> dict[str, Any]:
 
 
 DETECTOR = Detector(
-    Params, fit, load_mllib(LogisticRegressionModel, scaled=True), "multinomial logistic regression of MLlib; a baseline"
+    Params, fit, load_mllib(LogisticRegressionModel, scaled=True), "multinomial logistic regression of MLlib; a baseline",
+    space=SPACE,
 )

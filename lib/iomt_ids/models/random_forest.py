@@ -48,6 +48,13 @@ class Params:
     node_memory_mb: int = 1024
 
 
+# What `--tune` chooses from.
+SPACE: dict[str, tuple[Any, ...]] = {
+    "trees": (20, 40, 80), "depth": (10, 14, 18, 24), "bins": (32, 64, 128, 256),
+    "features_per_node": ("sqrt", "0.2", "0.3", "0.5"), "rows_per_leaf": (1, 2, 4),
+}
+
+
 class FittedForest:
     """A forest in arrays; see `models.detector.FittedDetector`."""
 
@@ -115,4 +122,4 @@ def _facts(model: RandomForestClassificationModel) -> dict[str, Any]:
     return {"trees": model.getNumTrees, "nodes": model.totalNumNodes}
 
 
-DETECTOR = Detector(Params, fit, load, "random forest, all classes at once; a model of MLlib")
+DETECTOR = Detector(Params, fit, load, "random forest, all classes at once; a model of MLlib", space=SPACE)

@@ -10,13 +10,11 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from iomt_ids.contract.flows import VECTOR_SETS
-from iomt_ids.contract.identity import HALVES, columns_of_set, vector_key
-from iomt_ids.contract.tables import SILVER, UNCOUNTED, copies_column
+from iomt_ids.contract.identity import ALIKE, HALVES, columns_of_set, vector_key
+from iomt_ids.contract.tables import COUNTED, UNCOUNTED, copies_column
 from iomt_ids.contract.transform import step
 
 _MOST_BROADCAST = 1_000_000
-# What has to be the same beside the vector: copies are learnt from and counted together.
-_ALIKE = ("split", "attack_id", "protocol", "release", "device")
 
 
 def under_policy(flows: DataFrame, copies: str, policy: str) -> DataFrame:
@@ -36,7 +34,7 @@ def under_policy(flows: DataFrame, copies: str, policy: str) -> DataFrame:
     return kept.withColumn(copies, F.lit(1))
 
 
-@step(takes=UNCOUNTED, gives=SILVER)
+@step(takes=UNCOUNTED, gives=COUNTED)
 def count_copies(flows: DataFrame, *, rows: int) -> DataFrame:
     """Count, for each feature set, the rows with the same vector, class, split, protocol and device.
 
@@ -49,7 +47,7 @@ def count_copies(flows: DataFrame, *, rows: int) -> DataFrame:
         How many there are: of few, the counts are sent to the rows instead of both to where they meet.
     """
     counted = [copies_column(name) for name in VECTOR_SETS]
-    keys = [vector_key([*_ALIKE, *columns_of_set(name)])[half].alias(f"{name}_{half}") for name in VECTOR_SETS for half in HALVES]
+    keys = [vector_key([*ALIKE, *columns_of_set(name)])[half].alias(f"{name}_{half}") for name in VECTOR_SETS for half in HALVES]
     # Rows with one vector in all columns have one in the leak-free ones: they meet where the leak-free vector puts them.
     met = flows.select("flow_id", *keys).repartition(f"{VECTOR_SETS[0]}_{HALVES[0]}")
     copies = met.mapInArrow(_count, ", ".join(["flow_id long", *(f"{name} int" for name in counted)]))

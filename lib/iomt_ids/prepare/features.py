@@ -84,7 +84,7 @@ def state_problem(train: DataFrame, preparation: DataFrame, *, task: str, featur
     ContractError
         If there are no train rows, or the set needs the past of rows that have none.
     """
-    first = train.select("release", "past_windows").first()
+    first = train.select("release", "past_windows", "split_scheme").first()
     fitted = {row["feature"]: Scaling(row["feature"], row["center"], row["scale"]) for row in preparation.collect()}
     if first is None or not fitted:
         raise ContractError("the train split has no rows; are there files under .../csv/train?")
@@ -93,7 +93,23 @@ def state_problem(train: DataFrame, preparation: DataFrame, *, task: str, featur
     if feature_set == "past" and not past_windows:
         raise ContractError("gold.features holds no past; build it with features.set=past or train.compare_past")
     labels = sorted(row[0] for row in train.select(f"{task}_id").distinct().collect())
-    return Problem(task, features, feature_set, tuple(labels), tuple(fitted[name] for name in features), past_windows)
+    scaling = tuple(fitted[name] for name in features)
+    return Problem(task, features, feature_set, tuple(labels), scaling, past_windows, first["split_scheme"])
+
+
+def fit_again(problem: Problem, rows: DataFrame) -> Problem:
+    """The same problem with centres and scales of some rows only, for a detector that must not know of the others.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Rows of the train split with every feature of the problem.
+    """
+    fitted = {row["feature"]: Scaling(row["feature"], row["center"], row["scale"])
+              for row in fit_preparation(rows, problem.features).collect()}
+    if not fitted:
+        raise ContractError("there are no rows to fit centres and scales on")
+    return dataclasses.replace(problem, scaling=tuple(fitted[name] for name in problem.features))
 
 
 def as_sequence(problem: Problem, windows: int) -> Problem:

@@ -21,6 +21,7 @@ from iomt_ids.contract.attacks import CATEGORIES, TASKS
 from iomt_ids.contract.errors import ConfigError, raise_all
 from iomt_ids.contract.flows import FEATURE_SETS, RELEASES
 from iomt_ids.contract.problem import DUPLICATES
+from iomt_ids.contract.splits import SCHEMES, Scheme
 from iomt_ids.distributed.work import LAUNCHERS
 
 DEMO = "demo"
@@ -68,8 +69,10 @@ class IngestConfig:
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """How the validation split is taken from the train split."""
+    """How rows are cut into train and test, and how the validation split is taken from the train split."""
 
+    scheme: str
+    test_fraction: float
     validation_fraction: float
     salt: str
 
@@ -85,9 +88,10 @@ class FeaturesConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Which detectors learn which tasks, from which of equal rows, on what, and what is done about deaths."""
+    """Which detectors learn which tasks, from which of equal rows, on what, what ends a fit, and what is done about deaths."""
 
     duplicates: str
+    ends_by: str
     launcher: str
     resume: bool
     restarts: int
@@ -97,6 +101,16 @@ class TrainConfig:
     detectors: dict[str, list[str]]
     compare_all_features: dict[str, list[str]]
     compare_past: dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class TuneConfig:
+    """Whether a detector's parameters are chosen before it is fitted, and how."""
+
+    enabled: bool
+    candidates: int
+    folds: int
+    keep: float
 
 
 @dataclass(frozen=True)
@@ -115,7 +129,17 @@ class EvaluateConfig:
     run: str
     bootstrap: int
     false_alarms_per_million: int
+    verdict_error: float
+    stable_windows: int
     costs: CostsConfig
+
+
+@dataclass(frozen=True)
+class UnknownConfig:
+    """Who is asked about attacks that it has not learnt, and which these are."""
+
+    detectors: list[str]
+    hold_out: list[str]
 
 
 @dataclass(frozen=True)
@@ -138,7 +162,9 @@ class Config:
     split: SplitConfig
     features: FeaturesConfig
     train: TrainConfig
+    tune: TuneConfig
     evaluate: EvaluateConfig
+    unknown: UnknownConfig
     serve: ServeConfig
     models: dict[str, dict[str, Any]]
 
@@ -146,6 +172,11 @@ class Config:
     def home(self) -> Path:
         """The folder of this data's tables and runs."""
         return Path(self.output.folder) / self.data.name
+
+    def split_scheme(self, name: str | None = None) -> Scheme:
+        """The configured way to cut rows into train and test, or another one with the same settings."""
+        # No test row may tell of a train row in its past.
+        return Scheme(name or self.split.scheme, self.split.test_fraction, self.features.past_windows, self.split.salt)
 
     def with_values(self, **sections: dict[str, Any]) -> Config:
         """A copy in which keys of some sections have other values."""
@@ -336,8 +367,11 @@ def _impossible_values(config: Config) -> list[str]:
     costs = config.evaluate.costs
     checks = [
         (config.output.format in ("delta", "parquet"), f"output.format is {config.output.format!r}: delta or parquet"),
+        (config.split.scheme in SCHEMES, f"split.scheme is {config.split.scheme!r}: {', '.join(SCHEMES)}"),
+        (0 < config.split.test_fraction < 1, "split.test_fraction must lie between 0 and 1"),
         (0 < config.split.validation_fraction < 0.5, "split.validation_fraction must lie between 0 and 0.5"),
         (config.train.duplicates in DUPLICATES, f"train.duplicates is {config.train.duplicates!r}: {' or '.join(DUPLICATES)}"),
+        (config.train.ends_by in ("vectors", "parts"), f"train.ends_by is {config.train.ends_by!r}: vectors or parts"),
         (config.train.launcher in LAUNCHERS, f"train.launcher is {config.train.launcher!r}: {' or '.join(LAUNCHERS)}"),
         (config.train.restarts >= 0, "train.restarts must not be negative"),
         (config.train.replacement_wait_s >= 0, "train.replacement_wait_s must not be negative"),
@@ -347,6 +381,9 @@ def _impossible_values(config: Config) -> list[str]:
         (config.features.release in (*RELEASES, "auto"),
          f"features.release is {config.features.release!r}: auto, {' or '.join(RELEASES)}"),
         (config.features.past_windows >= 1, "features.past_windows must be at least 1"),
+        (config.tune.candidates >= 2, "tune.candidates must be at least 2"),
+        (config.tune.folds >= 2, "tune.folds must be at least 2"),
+        (0 < config.tune.keep <= 1, "tune.keep must lie between 0 and 1"),
         (config.serve.task in TASKS, f"serve.task is {config.serve.task!r}: one of {', '.join(TASKS)}"),
         (config.ingest.block_bytes >= 4096, "ingest.block_bytes must be at least 4096"),
         (config.ingest.unpacked_bytes >= 1, "ingest.unpacked_bytes must be at least 1"),
@@ -355,6 +392,8 @@ def _impossible_values(config: Config) -> list[str]:
         (config.evaluate.bootstrap >= 100, "evaluate.bootstrap must be at least 100"),
         (0 < config.evaluate.false_alarms_per_million < 1_000_000,
          "evaluate.false_alarms_per_million must lie between 1 and 999999"),
+        (0 < config.evaluate.verdict_error < 0.5, "evaluate.verdict_error must lie between 0 and 0.5"),
+        (config.evaluate.stable_windows >= 1, "evaluate.stable_windows must be at least 1"),
         (costs.false_alarm >= 0, "evaluate.costs.false_alarm must not be negative"),
         (costs.mistaken >= 0, "evaluate.costs.mistaken must not be negative"),
         (all(cost >= 0 for cost in costs.missed.values()), "evaluate.costs.missed must not be negative"),

@@ -165,8 +165,36 @@ def describe_run(run: Run, config: Config, versions: dict[str, str]) -> dict[str
     return {
         "id": run.id, "job": run.job, "started": run.started,
         "seconds": (datetime.fromisoformat(now()) - started).total_seconds(),
-        "versions": versions, "config": config.as_dict(),
+        "versions": versions, "config": config.as_dict(), "split_scheme": config.split_scheme().text,
     }
+
+
+def ledgers_of_other_schemes(home: Path, schemes: set[str], version: int | None) -> list[dict[str, Any]]:
+    """Rows of the ledger that earlier runs on the same captures have written under other split schemes.
+
+    Parameters
+    ----------
+    schemes : set of str
+        Those that need no repeating.
+    version : int or None
+        Of `bronze.flows`; runs that have read another version saw other rows. None: not known, so nothing is repeated.
+
+    Returns
+    -------
+    list of dict
+        Of the newest run of each scheme; each row names its run.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    records = sorted((home / "runs").glob(f"*/{_RECORD}"), reverse=True) if version is not None else []
+    for record in records:
+        scheme = json.loads(record.read_text(encoding="utf-8")).get("split_scheme")
+        if scheme is None or scheme in schemes or scheme in found or not (record.parent / "scores.json").exists():
+            continue
+        scores = json.loads((record.parent / "scores.json").read_text(encoding="utf-8"))
+        rows = [row for row in (scores.get("ledger") or {}).get("rows", ()) if row["run"] == scores["run"]["id"]]
+        if rows and scores["data"]["tables"].get("bronze.flows") == version:
+            found[scheme] = rows
+    return [row for rows in found.values() for row in rows]
 
 
 def find_run(home: Path, wanted: str) -> Run:

@@ -39,7 +39,7 @@ class Scorer(Protocol):
         """
 
 
-class _FlatTrees:
+class FlatTrees:
     """All trees in one, over bytes: a value's byte is how many thresholds of its feature, in all trees, lie below it.
 
     A row is then one cache line, and a comparison with a threshold is one of small whole numbers, with the same outcome.
@@ -90,7 +90,7 @@ class ForestScorer:
 
     def __init__(self, forest: Forest) -> None:
         shares = [tree.stats / tree.stats.sum(axis=1, keepdims=True) for tree in forest.trees]
-        self.trees = _FlatTrees(forest.trees, shares, [0] * len(shares), forest.features)
+        self.trees = FlatTrees(forest.trees, shares, [0] * len(shares), forest.features)
         self.classes = forest.classes
 
     def probabilities(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -114,7 +114,7 @@ class BoostingScorer:
             trees += own
             values += [weight * tree.prediction[:, None] for tree, weight in zip(own, weights, strict=True)]
             first += [index] * len(own)
-        self.trees = _FlatTrees(trees, values, first, boosting.features)
+        self.trees = FlatTrees(trees, values, first, boosting.features)
         self.models = len(boosting.trees)
 
     def probabilities(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
