@@ -19,7 +19,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: ready ## the whole job: tables, detectors, scores, report  [DATA=folder PROFILE=local|standalone|cluster SET="key=value ..."]
+run: ready ## the whole job: tables, detectors, scores, report  [DATA=folder PROFILE=local|standalone|cluster|gpu SET="key=value ..."]
 	@$(IOMT) submit retrain $(RUN_OPTIONS) $(if $(filter standalone,$(PROFILE)),--start-cluster)
 
 .PHONY: test

@@ -6,12 +6,15 @@ make another network: two ends of a cable (veth), one of them in a namespace of 
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import hmac
+import json
 import os
 import pickle
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -28,7 +31,8 @@ from iomt_ids.distributed.launch import HorovodLauncher
 from iomt_ids.distributed.work import RankResult, Work
 
 _SHOTS = 100
-_HERE, _THERE = "192.0.2.1", "192.0.2.2"
+# Of the range for tests between networks (RFC 2544), which nobody routes.
+_HERE, _THERE = "198.19.213.1", "198.19.213.2"
 _KEY = bytes(range(200, 232))
 # Connects, sends, hangs up: one shot an address and payload in turn, until so many are fired; tells how many connected.
 _GUN = """
@@ -104,9 +108,6 @@ def _listening(processes: list[psutil.Process]) -> set[tuple[str, int]]:
 
 
 def _fire(targets: list[tuple[str, int]], payloads: list[bytes], *inside: str) -> int:
-    import base64
-    import json
-
     told = json.dumps([targets, [base64.b64encode(p).decode() for p in payloads], _SHOTS])
     done = subprocess.run([*inside, sys.executable, "-c", _GUN], input=told, capture_output=True, text=True, check=True)
     return int(done.stdout)
@@ -128,8 +129,8 @@ def test_the_gun_works(tmp_path: Path) -> None:
 def test_a_hundred_shots_from_the_same_host_execute_nothing(live: tuple, tmp_path: Path) -> None:
     processes, results = live
     targets = sorted(_listening(processes))
-    # The rendezvous, and of each rank its relay and Gloo: all that listens is shot at.
-    assert len(targets) >= 5 and {host for host, _ in targets} == {"127.0.0.1"}
+    # The rendezvous and the relay of each rank (Gloo stops listening when all have met): all that listens is shot at.
+    assert len(targets) >= 3 and {host for host, _ in targets} == {"127.0.0.1"}
     assert _fire(targets, _payloads(tmp_path / "executed")) > _SHOTS / 2
     assert not (tmp_path / "executed").exists()
     assert results == [], "the ranks have been ended by it"
@@ -159,7 +160,7 @@ def test_from_another_network_nothing_can_even_be_reached(
     ports = sorted({port for _, port in _listening(processes)})
     payloads = _payloads(tmp_path / "executed")
     # The cable works: somebody who listens at this host's end is reached.
-    with contextlib.closing(__import__("socket").create_server((_HERE, 0), backlog=200)) as other:
+    with socket.create_server((_HERE, 0), backlog=200) as other:
         assert _fire([(_HERE, other.getsockname()[1])], [b"hello"], *elsewhere()) == _SHOTS
     assert _fire([(_HERE, port) for port in ports], payloads, *elsewhere()) == 0
     assert _fire([("127.0.0.1", port) for port in ports], payloads, *elsewhere()) == 0
