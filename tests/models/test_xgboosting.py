@@ -113,6 +113,18 @@ def test_rare_classes_weigh_more_if_asked_to(flows, unseen):
     assert found[1] > found[0] + 0.05
 
 
+def test_a_batch_may_hold_no_validation_rows(spark, flows, unseen):
+    few = unseen.limit(2)
+    params = dataclasses.replace(PARAMS, rounds=3, workers=1)
+    batch = spark.conf.get("spark.sql.execution.arrow.maxRecordsPerBatch")
+    spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "20")
+    try:
+        model = DETECTOR.fit(flows, problem("binary", [0, 1]), params, validation=few, seed=3, launcher=None)
+    finally:
+        spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", batch)
+    assert [sorted(point) for point in model.curves] == [["epoch", "train_loss", "validation_loss"]] * 3
+
+
 def test_missing_values_are_refused(flows, unseen):
     holes = flows.withColumn("ttl_mean", F.when(F.col("source_line") > 3, F.col("ttl_mean")))
     with pytest.raises(ContractError, match=r"features are missing: ttl_mean \(6 rows\)"):

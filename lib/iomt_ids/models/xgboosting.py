@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from iomt_ids.contract.errors import ConfigError, ContractError
 from iomt_ids.contract.problem import Problem
 from iomt_ids.models.histogram.boost import Boosting, BoostShape, RegressionTree
-from iomt_ids.models.vectors import CLASS, WEIGHT, dense_class
+from iomt_ids.models.vectors import CLASS, VECTOR, WEIGHT, dense_class, with_vector
 
 _HELD_OUT = "_held_out"
 
@@ -60,8 +60,10 @@ def fit_xgboost(
     rows = _rows(flows, validation if shape.patience else validation.limit(0), problem)
     _require_complete(rows, problem)
     weighted = rows.withColumn(WEIGHT, F.col(WEIGHT) * _class_weights(rows, problem, spread.class_weight_power))
+    # Of columns by name, XGBoost 3.2 fails on a batch without validation rows; of a vector it does not.
+    told = with_vector(weighted, problem, scaled=False).select("flow_id", VECTOR, CLASS, WEIGHT, _HELD_OUT)
     # Hashed and sorted: what a worker sees depends on nothing but the rows.
-    told = weighted.repartition(spread.workers, "flow_id").sortWithinPartitions("flow_id")
+    told = told.repartition(spread.workers, "flow_id").sortWithinPartitions("flow_id")
     model = estimator.fit(told)
     booster, history = model.get_booster(), model.training_summary
     losses = [next(iter(found.values())) if found else [] for found in (
@@ -149,10 +151,10 @@ def _estimator(problem: Problem, shape: BoostShape, spread: Distribution, seed: 
         ) from error
     if spread.workers < 1:
         raise ConfigError(f"models.gradient_boosted.workers is {spread.workers}: at least 1")
-    ends: dict[str, Any] = {"early_stopping_rounds": shape.patience} if shape.patience else {}
+    ends: dict[str, Any] = {"early_stopping_rounds": shape.patience, "validation_indicator_col": _HELD_OUT} if shape.patience else {}
     return SparkXGBClassifier(
-        features_col=list(problem.features), label_col=CLASS, weight_col=WEIGHT, num_workers=spread.workers,
-        validation_indicator_col=_HELD_OUT, n_estimators=shape.rounds, max_depth=shape.depth, max_bin=shape.bins,
+        features_col=VECTOR, label_col=CLASS, weight_col=WEIGHT, num_workers=spread.workers,
+        n_estimators=shape.rounds, max_depth=shape.depth, max_bin=shape.bins,
         learning_rate=shape.learning_rate, reg_lambda=shape.penalty, min_child_weight=shape.curvature_per_leaf,
         tree_method="hist", random_state=seed, eval_metric="logloss" if len(problem.labels) == 2 else "mlogloss",
         **ends,
