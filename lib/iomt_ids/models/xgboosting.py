@@ -151,7 +151,9 @@ def _estimator(problem: Problem, shape: BoostShape, spread: Distribution, seed: 
         ) from error
     if spread.workers < 1:
         raise ConfigError(f"models.gradient_boosted.workers is {spread.workers}: at least 1")
-    ends: dict[str, Any] = {"early_stopping_rounds": shape.patience, "validation_indicator_col": _HELD_OUT} if shape.patience else {}
+    ends: dict[str, Any] = {}
+    if shape.patience:
+        ends = {"early_stopping_rounds": shape.patience, "validation_indicator_col": _HELD_OUT}
     return SparkXGBClassifier(
         features_col=VECTOR, label_col=CLASS, weight_col=WEIGHT, num_workers=spread.workers,
         n_estimators=shape.rounds, max_depth=shape.depth, max_bin=shape.bins,
