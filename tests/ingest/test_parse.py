@@ -118,8 +118,8 @@ def test_a_number_is_the_double_nearest_to_its_text(cells: list[str]) -> None:
 
 
 def _decimal(digits: int, power: int) -> float | None:
-    bits = np.zeros(1, np.uint64)
-    return float(bits.view(np.float64)[0]) if nearest_double(np.uint64(digits), power, bits) else None
+    nearest = nearest_double(np.uint64(digits), power)
+    return None if math.isnan(nearest) else nearest
 
 
 @settings(max_examples=2000, deadline=None)

@@ -35,8 +35,8 @@ _POLL_S = 0.25
 _PATIENCE_S = 5.0
 # A debugger or a short stop is forgiven.
 _STOPPED_S = 10.0
-# Longer than a dying rank's own executor takes to notice it.
-_LET_THE_OTHER_SPEAK_S = 2.0
+# Longer than a dying rank's own executor takes to notice it; TensorFlow misses a stopped one about as soon as that does.
+_LET_THE_OTHER_SPEAK_S = 6.0
 _LAST_LINES = 25
 
 

@@ -80,7 +80,8 @@ class Stage:
         rank, why = next(iter(absent.items()), (0, "was stopped by the driver"))
         self._rendezvous.fail(Failure(rank, why))
         executors = [self._executor_of(rank) for rank in absent]
-        thread.join(_FAREWELL_S)
+        # Where none is known to be silent all will answer, a busy machine's later than an idle one's.
+        thread.join(_FAREWELL_S if absent else _SILENCE_S)
         if thread.is_alive():
             self._context.cancelJobGroup(self._group)
             self._replace([e for e in executors if e])

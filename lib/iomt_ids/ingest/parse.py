@@ -99,10 +99,13 @@ def parse_block(data: bytes, first_line: int, release: str, lines: int | None = 
     columns = columns_of(release)
     values, places = np.empty((len(columns), count)), np.empty(count, np.int64)
     odd = np.empty((count, 3), np.int64)
-    least, most = np.array([c.limits for c in columns]).T.copy()
+    limits = np.array([c.limits for c in columns])
     names = [c.name for c in columns]
     ordered = np.array([names.index(name) for name in IN_ORDER])
-    rows, others = scan_lines(np.frombuffer(data, np.uint8), values, places, odd, least, most, ordered, ROUNDING)
+    # The scanner looks up to eight bytes ahead, which behind the last lines must be there.
+    rest = data[data.rfind(b"\n", 0, max(0, len(data) - 8)) + 1:] + bytes(8)
+    text, last = (np.frombuffer(part, np.uint8) for part in (data, rest))
+    rows, others = scan_lines(text, last, values, places, odd, limits, ordered, ROUNDING)
     values, places = values[:, :rows], places[:rows] + first_line
     read, rejects = _look_at(data, odd[:others], first_line, release)
     if read:
