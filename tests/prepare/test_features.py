@@ -45,6 +45,12 @@ def test_a_problem_names_the_classes_of_the_train_split_only(spark):
     assert asked.features == feature_names("v1", "leak_free") == tuple(s.feature for s in asked.scaling)
 
 
+def test_a_problem_says_how_rows_were_cut_and_is_of_no_sequence(spark):
+    train = gold(spark, ["Benign"], rows=3).withColumn("split_scheme", F.lit("random, test 0.2, salt s"))
+    asked = state_problem(train, fit_preparation(train, ALL), task="attack", feature_set="leak_free")
+    assert (asked.split_scheme, asked.is_sequence, asked.past_windows) == ("random, test 0.2, salt s", False, 0)
+
+
 def test_nothing_can_be_learnt_without_train_rows(spark):
     none = gold(spark, ["Benign"], rows=3).filter("split = 'elsewhere'")
     with pytest.raises(ContractError, match="the train split has no rows"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from typing import Any
 
 from iomt_ids.contract.attacks import class_names, fingerprint
@@ -59,6 +59,8 @@ class Problem:
     feature_set: str
     labels: tuple[int, ...]
     scaling: tuple[Scaling, ...]
+    # By name only: a text in the place of a truth is true, and nobody complains.
+    _: KW_ONLY
     past_windows: int = 0
     is_sequence: bool = False
     split_scheme: str = OFFICIAL

@@ -94,7 +94,9 @@ def state_problem(train: DataFrame, preparation: DataFrame, *, task: str, featur
         raise ContractError("gold.features holds no past; build it with features.set=past or train.compare_past")
     labels = sorted(row[0] for row in train.select(f"{task}_id").distinct().collect())
     scaling = tuple(fitted[name] for name in features)
-    return Problem(task, features, feature_set, tuple(labels), scaling, past_windows, first["split_scheme"])
+    return Problem(
+        task, features, feature_set, tuple(labels), scaling, past_windows=past_windows, split_scheme=first["split_scheme"]
+    )
 
 
 def fit_again(problem: Problem, rows: DataFrame) -> Problem:
