@@ -1,4 +1,4 @@
-"""new flows, the served model -> gold.alerts.
+"""new flows, the served model -> gold.alerts; what alerts is what reaches the threshold that was picked with the model.
 
     spark-submit --properties-file conf/spark/local.conf --py-files dist/iomt_ids.zip \\
         jobs/score_flows.py --config conf/local.yaml --set data.raw=DIR --set serve.home=out/demo
@@ -30,8 +30,12 @@ def run(spark: SparkSession, config: Config) -> Outcome:
     """Read the flows and give every row a verdict."""
     home = Path(config.serve.home) if config.serve.home else config.home
     served = served_model(home)
-    told = find_run(home, "served").read("scores.json").get("hierarchy") or []  # runs of before have none
-    sure = next((entry for entry in told if entry["model"] == served.name), None)
+    judged = find_run(home, "served").read("scores.json")
+    # Runs of before tell less.
+    operating, sure = (
+        next((entry for entry in judged.get(part) or () if entry["model"] == served.name), None)
+        for part in ("operating", "hierarchy")
+    )
     detector = detectors()[served.detector].load(spark, served.folder, served.problem)
     read = ingest_flows.run(spark, config)
     warehouse = Warehouse.of(config)
@@ -44,7 +48,9 @@ def run(spark: SparkSession, config: Config) -> Outcome:
     identified = with_past(identified, served.problem)
     log().info("scoring %d rows with %s", read.rows["out"], served.name)
     scored = detector.transform(identified)
-    alerts = name_verdicts(scored, problem=served.problem, model=f"{served.run}/{served.name}", sure=sure)
+    alerts = name_verdicts(
+        scored, problem=served.problem, model=f"{served.run}/{served.name}", sure=sure, operating=operating
+    )
     before = warehouse.version(GOLD_ALERTS)
     warehouse.overwrite(alerts, GOLD_ALERTS)
     rows = warehouse.rows(spark, GOLD_ALERTS)

@@ -101,6 +101,9 @@ ALERTS = T.StructType([
     T.StructField("protocol", T.StringType(), False),
     T.StructField("verdict", T.StringType(), False),
     T.StructField("probability", T.DoubleType(), False),
+    # 1 less the probability of the benign classes, and what it has to reach, infinity if nothing can; null where the verdict alone decides.
+    T.StructField("alarm", T.DoubleType(), False),
+    T.StructField("threshold", T.DoubleType(), True),
     T.StructField("is_alert", T.BooleanType(), False),
     T.StructField("model", T.StringType(), False),
     # The deepest level that the model is sure enough of; null where it is sure of none, or where nobody knows how sure it must be.

@@ -16,13 +16,17 @@ from iomt_ids.contract.attacks import benign_labels, class_names
 from iomt_ids.contract.hierarchy import levels_of
 from iomt_ids.contract.problem import Problem
 from iomt_ids.contract.tables import ALERTS
+from iomt_ids.evaluate.answers import alarm_score
 from iomt_ids.evaluate.hierarchy_counts import deepest_sure, sum_up
 from iomt_ids.evaluate.score_counts import probability_matrix
 
 _SURE = ("sure_level", "sure_verdict", "sure_probability")
 
 
-def name_verdicts(scored: DataFrame, *, problem: Problem, model: str, sure: Mapping[str, Any] | None = None) -> DataFrame:
+def name_verdicts(
+    scored: DataFrame, *, problem: Problem, model: str, sure: Mapping[str, Any] | None = None,
+    operating: Mapping[str, Any] | None = None,
+) -> DataFrame:
     """Say each row's verdict by name.
 
     Parameters
@@ -33,6 +37,9 @@ def name_verdicts(scored: DataFrame, *, problem: Problem, model: str, sure: Mapp
         ``<run>/<model>``, so that an alert can be traced to what raised it.
     sure : mapping, optional
         The model's entry of ``hierarchy`` in `scores.json`; without it nothing is told of the deepest sure level.
+    operating : mapping, optional
+        The model's entry of ``operating``: an alert is what reaches its threshold, whatever the verdict. Without it, or where
+        there were no benign rows to pick a threshold on, an alert is a verdict that is not benign.
 
     Returns
     -------
@@ -40,15 +47,23 @@ def name_verdicts(scored: DataFrame, *, problem: Problem, model: str, sure: Mapp
         Schema `contract.tables.ALERTS`, a row for every row.
     """
     names = F.array(*[F.lit(name) for name in class_names(problem.task)])
+    threshold, alarm = _threshold(operating), alarm_score(problem)
+    is_attack = ~F.col("prediction").isin(*benign_labels(problem.task))
     named = scored.withColumns({
-        "verdict": names[F.col("prediction")],
-        "is_alert": ~F.col("prediction").isin(*benign_labels(problem.task)),
-        "model": F.lit(model),
+        "verdict": names[F.col("prediction")], "alarm": alarm, "threshold": F.lit(threshold).cast("double"),
+        "is_alert": is_attack if threshold is None else alarm >= F.lit(threshold), "model": F.lit(model),
     })
     told = _add_sure(named, problem.task, sure) if sure else named.withColumns({
         name: F.lit(None).cast(ALERTS[name].dataType) for name in _SURE
     })
     return told.withColumn("probability", F.col("probability")[F.col("prediction")]).select(*ALERTS.fieldNames())
+
+
+def _threshold(operating: Mapping[str, Any] | None) -> float | None:
+    """What the alarm has to reach, infinity if nothing is to raise an alert; None where nobody could pick it."""
+    if operating is None or not operating["false_alarms"]:
+        return None
+    return math.inf if operating["threshold"] is None else operating["threshold"]
 
 
 def _add_sure(named: DataFrame, task: str, sure: Mapping[str, Any]) -> DataFrame:

@@ -134,10 +134,15 @@ def keep_answers(told: DataFrame, problem: Problem) -> DataFrame:
     kinds = [int(kind) for label, kind in enumerate(kinds_of(problem.task)) if label not in benign]
     likeliest = F.array_position(attacks, F.array_max(attacks)).cast("int")
     kind = F.element_at(F.array(*[F.lit(k) for k in kinds]), likeliest)
-    alarm = functools.reduce(operator.add, [F.col("probability")[i] for i in range(problem.n_classes) if i not in benign])
     return told.filter(F.col("split") == "test").select(
-        "flow_id", (F.col("prediction") + _KIND * kind).cast("int").alias("answer"), alarm.alias("alarm")
+        "flow_id", (F.col("prediction") + _KIND * kind).cast("int").alias("answer"), alarm_score(problem).alias("alarm")
     )
+
+
+def alarm_score(problem: Problem) -> Column:
+    """1 less the probability of the benign classes, of rows with the model's `probability`."""
+    benign = benign_labels(problem.task)
+    return functools.reduce(operator.add, [F.col("probability")[i] for i in range(problem.n_classes) if i not in benign])
 
 
 def count_answers(flows: DataFrame, models: Sequence[Answers], *, stable_windows: int) -> list[CaptureAnswers]:
