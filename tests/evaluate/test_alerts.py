@@ -13,7 +13,6 @@ from tests.builders import bronze, problem
 from tests.evaluate.simulated import BENIGN, as_frame, counted, described, simulated
 
 
-
 def placed(scored):
     """The rows, each somewhere: it does not matter where."""
     return scored.withColumns({
