@@ -52,7 +52,11 @@ cluster-down: ## stop it
 	@$(IOMT) cluster down
 
 bench-%: ready package ## measure one claim: benchmarks/NAME.py  [ARGS="its arguments"]
-	PYTHONPATH=$(CURDIR)/lib:$(CURDIR) PYSPARK_PYTHON=$(CURDIR)/.venv/bin/python .venv/bin/python benchmarks/$*.py $(ARGS)
+	PYTHONPATH=$(CURDIR)/lib:$(CURDIR) PYSPARK_PYTHON=$(CURDIR)/.venv/bin/python .venv/bin/python benchmarks/$*.py $(ON) $(ARGS)
+
+# These two take a folder as `make run` does.
+bench-quality: ON = $(if $(DATA),"$(DATA)") $(foreach s,$(SET),--set "$(s)") ## every score, targets, false alarms  [DATA=folder SET="key=value ..."]
+bench-ceiling: ON = $(if $(DATA),"$(DATA)") ## learning curves and ablations, which say why scores end where they do  [DATA=folder]
 
 .PHONY: bench-deep
 bench-deep: bench-loader bench-single ## networks: how rows reach them, what one rank costs

@@ -36,7 +36,7 @@ def train(spark: SparkSession, config: Config, into: Run) -> dict[str, float]:
     # One snapshot for every model, whoever writes meanwhile.
     flows = warehouse.read(spark, GOLD_FEATURES, warehouse.version(GOLD_FEATURES))
     preparation = warehouse.read(spark, GOLD_PREPARATION, warehouse.version(GOLD_PREPARATION))
-    launcher = _launcher(spark, config, into)
+    launcher = launcher_for(spark, config, into)
     there = {model.name: model for model in into.models()}
     seconds = {}
     for detector, task, feature_set in wanted:
@@ -84,7 +84,8 @@ def _fit(
     return fitted, {"params": asdict(params), "tuning": tuned}
 
 
-def _launcher(spark: SparkSession, config: Config, into: Run) -> ResumingLauncher:
+def launcher_for(spark: SparkSession, config: Config, into: Run) -> ResumingLauncher:
+    """What joins the ranks of networks, as the configuration says; it goes on from the run's checkpoints after a death."""
     wanted = config.train
     endurance = Endurance(wanted.checkpoint_steps, wanted.restarts, wanted.replacement_wait_s, wanted.ranks_at_least)
     return ResumingLauncher(launcher_of(wanted.launcher, spark), into.checkpoints, endurance, log().warning)

@@ -10,7 +10,6 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from iomt_ids.contract.tables import GOLD_FEATURES, GOLD_PREPARATION
-from iomt_ids.distributed.launch import HorovodLauncher
 from iomt_ids.evaluate.hierarchy_counts import HierarchyCounts, count_hierarchy
 from iomt_ids.evaluate.judge import describe_data
 from iomt_ids.evaluate.score_counts import ScoreCounts, count_scores
@@ -24,15 +23,18 @@ from iomt_ids.runtime.clock import derive_seed
 from iomt_ids.runtime.config import Config, detector_params
 from iomt_ids.runtime.job import Outcome, job_main
 from iomt_ids.runtime.log import log
-from iomt_ids.runtime.runs import describe_run, start_run
+from iomt_ids.runtime.runs import Run, describe_run, start_run
 from iomt_ids.runtime.tables import Warehouse
 from iomt_ids.runtime.versions import versions
 from jobs import build_features, ingest_flows, refine_flows
+from jobs._training import launcher_for
 
 Counts = tuple[ScoreCounts, HierarchyCounts]
 
 
-def counts_without(flows: DataFrame, config: Config, detector: str, name: str = "", attacks: tuple[int, ...] = ()) -> Counts:
+def counts_without(
+    flows: DataFrame, config: Config, into: Run, detector: str, name: str = "", attacks: tuple[int, ...] = ()
+) -> Counts:
     """Train without some attacks, and count what is said of rows that nothing was learnt from."""
     log().info("training %s without %s", detector, name or "leaving anything out")
     spark, kind, is_left_out = flows.sparkSession, detectors()[detector], F.col("attack_id").isin(*attacks)
@@ -49,8 +51,9 @@ def counts_without(flows: DataFrame, config: Config, detector: str, name: str = 
     )
     fitted = kind.fit(
         learnt, problem, detector_params(detector, kind.params, config), validation=held_out,
-        seed=derive_seed(config.seed, f"{detector}-without-{name}"), launcher=HorovodLauncher(spark),
+        seed=derive_seed(config.seed, f"{detector}-without-{name}"), launcher=launcher_for(spark, config, into),
     )
+    into.forget_checkpoints()
     told = fitted.transform(others.filter(F.col(problem.copies_column) > 0)).drop(*problem.features, "past").persist()
     try:
         return count_scores(told, problem), count_hierarchy(told, problem)
@@ -68,8 +71,8 @@ def run(spark: SparkSession, config: Config) -> Outcome:
     asked, anomaly = who_takes_part(config.unknown.detectors)
     folds = plan_folds(flows.select("split", "attack_id").distinct().collect(), config.unknown.hold_out)
     into = start_run(config.home, "unknown_attacks")
-    whole = {d: counts_without(flows, config, d) for d in (*asked, *anomaly)}
-    without = {(d, fold.name): counts_without(flows, config, d, fold.name, fold.attacks) for fold in folds for d in asked}
+    whole = {d: counts_without(flows, config, into, d) for d in (*asked, *anomaly)}
+    without = {(d, fold.name): counts_without(flows, config, into, d, fold.name, fold.attacks) for fold in folds for d in asked}
     content = {
         "run": describe_run(into, config, versions(spark)), "data": describe_data(flows, config.data, warehouse.versions()),
         **describe_unknown(folds, whole, without, anomaly, config.evaluate),

@@ -116,6 +116,15 @@ def test_the_command_works(command, first, folder, tmp_path):
         assert len(set(facts["weights_sha256"])) == 1
 
 
+def test_scores_and_ceilings_are_measured_on_a_folder_as_a_run_is():
+    for bench in ("quality", "ceiling"):
+        done = shell(f"make --dry-run bench-{bench} DATA=../shared/data/ciciomt2024")
+        assert done.stdout.splitlines()[-1].split()[-2:] == [f"benchmarks/{bench}.py", '"../shared/data/ciciomt2024"']
+    given = shell('make --dry-run bench-quality SET="split.scheme=time features.set=past"').stdout.splitlines()[-1]
+    assert given.split("quality.py")[1].split() == ["--set", '"split.scheme=time"', "--set", '"features.set=past"']
+    assert shell("make --dry-run bench-forest DATA=DIR ARGS=9").stdout.splitlines()[-1].split("forest.py")[1].split() == ["9"]
+
+
 def test_the_table_of_the_tree_names_folders_that_exist():
     for name in re.findall(r"^    (\w+)/ ", README.split("## The tree")[1], re.MULTILINE):
         assert (ROOT / name).is_dir(), name

@@ -39,6 +39,10 @@ def test_a_problem_of_before_rows_were_cut_by_schemes_is_of_the_official_split()
     assert Problem.from_dict(saved).split_scheme == "official"
 
 
+def test_a_problem_says_whether_it_knows_of_the_past() -> None:
+    assert (problem().context, problem(past_windows=19).context) == ("window", "past")
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_a_problem_has_every_class_of_its_task(task: str) -> None:
     assert problem(task=task).n_classes == len(class_names(task))

@@ -332,7 +332,7 @@ def _attack(attack: Any, dice: random.Random) -> dict[str, Any]:
         "attack": attack.name,
         "category": attack.category,
         "protocol": attack.protocol,
-        "sentence": attack.sentence,
+        "sentence": attack.sentence, "needed": attack.needed,
         "rows": 900 + 10 * attack.id,
         "benign": "Benign",
         "benign_rows": 900,

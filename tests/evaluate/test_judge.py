@@ -20,6 +20,7 @@ def test_test_rows_are_scored_together_and_by_protocol(spark):
     assert [(e["split"], e["scope"], e["rows"]) for e in rows] == [
         ("test", "all", 60), ("test", "wifi_mqtt", 40), ("test", "bluetooth", 20),
     ]
+    assert {e["context"] for e in rows} == {"window"}
     whole, wifi, bluetooth = rows
     assert (whole["accuracy"], wifi["accuracy"], bluetooth["accuracy"]) == (2 / 3, 0.5, 1.0)
     assert whole["per_class"]["DoS-TCP"]["recall"] == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 import hashlib
+import html
 import re
 from pathlib import Path
 from typing import Any
@@ -333,7 +334,7 @@ def test_a_hostile_name_stays_text_everywhere(browser: Browser, tmp_path: Path, 
     for device in hostile["insight"]["devices"]:
         device["device"] = HOSTILE
     for attack in hostile["insight"]["attacks"]:
-        attack |= {"attack": HOSTILE, "sentence": HOSTILE}
+        attack |= {"attack": HOSTILE, "sentence": HOSTILE, "needed": HOSTILE}
         attack["features"][0]["feature"] = HOSTILE
     for score in hostile["scores"]:
         score["detector"] = HOSTILE
@@ -401,6 +402,13 @@ def test_scores_without_intervals_or_times_are_shown(scores: dict[str, Any]) -> 
         for key in ("f1_macro_low", "f1_macro_high", "train_seconds", "score_seconds"):
             score[key] = None
     assert "None" not in re.sub(r"<[^>]*>", "", render_report(bare))
+
+
+def test_an_attack_that_rows_show_traces_of_says_what_would_be_needed(scores: dict[str, Any]) -> None:
+    known = {a["attack"]: a for a in scores["insight"]["attacks"]}
+    text = html.unescape(render_report(scores))
+    assert text.count("To see this attack itself would need") == 1
+    assert known["ARP_Spoofing"]["needed"] in text and "which hardware address claims" in text
 
 
 def test_the_terminal_table_shows_the_numbers_of_the_scores(scores: dict[str, Any]) -> None:

@@ -57,6 +57,32 @@ def test_every_score_of_a_class_equals_scikit_learns(pairs):
             assert close(ours["f1"], theirs[2][i])
 
 
+def test_500_random_matrices_are_scored_as_scikit_learn_scores_them():
+    dice, places = np.random.default_rng(5), np.indices((6, 6)).reshape(2, 36)
+    for trial in range(500):
+        # Up to millions of rows, classes that do not occur, classes that are never predicted.
+        matrix = dice.integers(0, 10 ** dice.integers(1, 7), (6, 6)) * (dice.random((6, 1)) < 0.8) * (dice.random((1, 6)) < 0.8)
+        matrix[0, 0] += not matrix.any()
+        (truth, said), rows = places, matrix.ravel()
+        present, ours = np.flatnonzero(matrix.sum(axis=1)), Tally(matrix, (0,))
+        for average in ("macro", "weighted"):
+            theirs = sk.precision_recall_fscore_support(
+                truth, said, labels=present, average=average, zero_division=0, sample_weight=rows
+            )
+            for name, value in zip(("precision", "recall", "f1"), theirs, strict=False):
+                assert close(OVERALL[f"{name}_{average}"](ours), value), (trial, name, average)
+        assert close(OVERALL["accuracy"](ours), sk.accuracy_score(truth, said, sample_weight=rows)), trial
+        assert close(OVERALL["mcc"](ours), sk.matthews_corrcoef(truth, said, sample_weight=rows)), trial
+        theirs = sk.precision_recall_fscore_support(truth, said, labels=range(6), zero_division=np.nan, sample_weight=rows)
+        for name, values in zip(("precision", "recall", "f1", "support"), theirs, strict=True):
+            # A class that never occurs has no F1 here, whatever it is taken for.
+            where = slice(None) if name != "f1" else present
+            np.testing.assert_allclose(PER_CLASS[name](ours)[where], values[where], rtol=0, atol=1e-12, err_msg=f"{trial} {name}")
+        (tn, fp) = sk.multilabel_confusion_matrix(truth, said, labels=range(6), sample_weight=rows)[:, 0].T
+        with np.errstate(invalid="ignore"):
+            np.testing.assert_allclose(PER_CLASS["false_alarm_rate"](ours), fp / (tn + fp), rtol=0, atol=1e-12)
+
+
 def test_an_absent_attack_has_no_score():
     absent = scores_of([(0, 0), (1, 1)])["per_class"]["c"]
     assert absent == {"precision": None, "recall": None, "f1": None, "false_alarm_rate": 0.0, "support": 0}

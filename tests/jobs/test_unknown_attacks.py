@@ -12,6 +12,7 @@ from iomt_ids.contract.flows import feature_names
 from iomt_ids.contract.tables import GOLD_FEATURES, GOLD_PREPARATION
 from iomt_ids.prepare.features import fit_preparation
 from iomt_ids.runtime.config import load_config
+from iomt_ids.runtime.runs import start_run
 from iomt_ids.runtime.tables import Warehouse
 from jobs import unknown_attacks
 from tests.builders import ROOT, gold
@@ -67,14 +68,21 @@ def test_nothing_that_is_fitted_sees_what_is_held_out(spark, config, warehouse):
     hidden = (F.col("attack_id") == 3) & F.col("split").isin("train", "validation")
     # Of a model that sees centred and scaled columns: they too are fitted.
     turned = flows.withColumns({n: F.when(hidden, F.col(n) * 50 + 7).otherwise(F.col(n)) for n in feature_names("v1", "leak_free")})
-    first = unknown_attacks.counts_without(flows, config, "logistic_regression", "Recon-VulScan", (3,))
+    into = start_run(config.home, "unknown_attacks")
+    first = unknown_attacks.counts_without(flows, config, into, "logistic_regression", "Recon-VulScan", (3,))
     # Whoever fits the tables sees the attack.
     warehouse.overwrite(fit_preparation(turned.filter("split = 'train'"), feature_names("v1", "all")), GOLD_PREPARATION)
-    second = unknown_attacks.counts_without(turned, config, "logistic_regression", "Recon-VulScan", (3,))
+    second = unknown_attacks.counts_without(turned, config, into, "logistic_regression", "Recon-VulScan", (3,))
     assert np.array_equal(first[0].alarm, second[0].alarm) and np.array_equal(first[1].answers, second[1].answers)
 
 
 def test_who_cannot_be_asked_is_refused(spark, config, warehouse):
     wrong = config.with_values(unknown={"detectors": ["isolation_forest"]})
     with pytest.raises(ConfigError, match="'isolation_forest' cannot learn task 'attack'"):
+        unknown_attacks.run(spark, wrong)
+
+
+def test_ranks_are_joined_by_the_launcher_that_is_configured(spark, config, warehouse):
+    wrong = config.with_values(train={"launcher": "smoke_signals"})
+    with pytest.raises(ConfigError, match=r"train\.launcher is 'smoke_signals'"):
         unknown_attacks.run(spark, wrong)

@@ -37,6 +37,8 @@ class Attack:
         Regular expression that the whole capture name matches, e.g. ``TCP_IP-DDoS-UDP[0-9]*``.
     sentence : str
         What the attack does, for reports.
+    needed : str
+        What would have to be captured to see the attack itself, where rows show its traces at best; otherwise empty.
     """
 
     id: int
@@ -45,12 +47,16 @@ class Attack:
     protocol: str
     capture: str
     sentence: str
+    needed: str = ""
 
 
 ATTACKS: tuple[Attack, ...] = (
     Attack(0, "Benign", "Benign", "wifi_mqtt", r"Benign", "ordinary traffic of Wi-Fi and MQTT devices"),
     Attack(1, "ARP_Spoofing", "Spoofing", "wifi_mqtt", r"ARP_Spoofing",
-           "forged ARP replies put the attacker between device and gateway"),
+           "forged ARP replies put the attacker between device and gateway",
+           needed="the addresses of ARP replies: which hardware address claims which network address, and who claimed it before. "
+                  "Rows hold no address, and few windows of the attack hold an ARP packet at all; what is told is how relayed "
+                  "traffic looks"),
     Attack(2, "Recon-Ping_Sweep", "Recon", "wifi_mqtt", r"Recon-Ping_Sweep", "ICMP echo to every address, to find devices"),
     Attack(3, "Recon-VulScan", "Recon", "wifi_mqtt", r"Recon-VulScan", "probes for known vulnerabilities"),
     Attack(4, "Recon-OS_Scan", "Recon", "wifi_mqtt", r"Recon-OS_Scan", "odd packets that betray the operating system"),

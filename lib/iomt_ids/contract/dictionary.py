@@ -68,7 +68,7 @@ def _flow_section() -> str:
 def _class_section() -> str:
     rows = [
         (str(a.id), f"`{a.name}`", str(CATEGORIES.index(a.category)), a.category, a.protocol, f"`{a.capture}`",
-         a.sentence)
+         f"{a.sentence}; to see it itself would need {a.needed}" if a.needed else a.sentence)
         for a in ATTACKS
     ]
     return (

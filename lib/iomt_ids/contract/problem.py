@@ -71,6 +71,11 @@ class Problem:
         return f"{self.task}_id"
 
     @property
+    def context(self) -> str:
+        """What is seen of a row: the ``window`` by itself, or the ``past`` of its capture with it."""
+        return "past" if self.past_windows else "window"
+
+    @property
     def copies_column(self) -> str:
         """The column that says how many rows a row stands for; 0 where another row stands for it."""
         return copies_column(self.feature_set)

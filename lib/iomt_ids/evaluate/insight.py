@@ -64,6 +64,7 @@ def describe_attacks(flows: DataFrame, features: Sequence[str]) -> list[dict[str
         One entry an attack that has rows, in the order of `contract.attacks`, in plain values::
 
             {"attack": "DoS-SYN", "category": "DoS", "protocol": "wifi_mqtt", "sentence": "one host opens ...",
+             "needed": "",
              "rows": 400, "benign": "Benign", "benign_rows": 1900,
              "features": [{"feature": "syn_fraction", "benign_median": 0.0, "attack_median": 0.97,
                            "effect": 4.1, "separation": 0.98, "direction": "higher"}, ...]}
@@ -92,7 +93,7 @@ def describe_attacks(flows: DataFrame, features: Sequence[str]) -> list[dict[str
         reference = groups.get((benign.name,))
         described.append({
             "attack": attack.name, "category": attack.category, "protocol": attack.protocol,
-            "sentence": attack.sentence, "rows": group.rows,
+            "sentence": attack.sentence, "needed": attack.needed, "rows": group.rows,
             "benign": benign.name, "benign_rows": reference.rows if reference else 0,
             "features": _most_telling(group, reference, features, "attack") if reference else [],
         })

@@ -71,8 +71,9 @@ def judge_model(
         if matrix.sum():
             tally = Tally(matrix, benign_labels(problem.task))
             entries.append({
-                "model": model, "detector": detector, "task": problem.task, "features": problem.feature_set, "split": split,
-                "scope": scope, "counted": counted, **score(tally, classes, resamples=resamples, seed=seed),
+                "model": model, "detector": detector, "task": problem.task, "features": problem.feature_set,
+                "context": problem.context, "split": split, "scope": scope, "counted": counted,
+                **score(tally, classes, resamples=resamples, seed=seed),
             })
     return Verdict(model, counts, entries)
 

@@ -92,8 +92,9 @@ def _row(model: Answers, place: int, counted: int, captures: Sequence[CaptureAns
     matrix = _matrix(classes, parts)
     return {
         "run": run, "model": model.model, "detector": model.detector, "task": model.problem.task,
-        "features": model.problem.feature_set, "scheme": scheme_name(model.problem.split_scheme),
-        "split_scheme": model.problem.split_scheme, "counted": COUNTED[counted], "rows": int(matrix.sum()),
+        "features": model.problem.feature_set, "context": model.problem.context,
+        "scheme": scheme_name(model.problem.split_scheme), "split_scheme": model.problem.split_scheme,
+        "counted": COUNTED[counted], "rows": int(matrix.sum()),
         **{name: float(values[0]) for name, values in f1_averages(matrix[None]).items()},
         "several_captures": sorted(attack for attack, found in parts.items() if len(found) > 1),
         "uncertain": _uncertain(matrix, class_names(model.problem.task)),
