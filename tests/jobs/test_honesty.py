@@ -15,7 +15,7 @@ from iomt_ids.models import detectors
 from iomt_ids.runtime.config import load_config
 from iomt_ids.runtime.runs import start_run
 from iomt_ids.runtime.tables import Warehouse
-from jobs import build_features, evaluate_detector, ingest_flows, refine_flows, train_detector
+from jobs import _judging, _training, build_features, ingest_flows, refine_flows
 from tests.builders import ROOT
 
 
@@ -38,6 +38,16 @@ def shuffled(flows):
     return flows.repartition(7, F.rand(3)).sortWithinPartitions(F.rand(4))
 
 
+def ingest_otherwise(spark, config, captures):
+    """The same captures, those with the last names read first, the others a day later, all in blocks of a few lines."""
+    folder, files = config.home / captures.name, sorted(file for file in captures.rglob("*") if file.is_file())
+    for part in (files[len(files) // 2:], files[:len(files) // 2]):
+        for file in part:
+            (folder / file.relative_to(captures)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, folder / file.relative_to(captures))
+        ingest_flows.run(spark, config)
+
+
 @pytest.fixture(scope="module")
 def judged(spark, tmp_path_factory):
     """What is learnt from the same captures, as they are and changed, and what it is worth."""
@@ -46,10 +56,13 @@ def judged(spark, tmp_path_factory):
     found = {}
     for name, change in (("as they are", None), ("perturbed", perturbed), ("shuffled", shuffled)):
         out = first if change is None else tmp_path_factory.mktemp(name)
-        config = config_of(out)
+        config = config_of(out, *(["ingest.block_bytes=8192"] if change is shuffled else []))
         warehouse = Warehouse.of(config)
-        if change:
+        if change is shuffled:
+            ingest_otherwise(spark, config, ingest_flows.raw_folder(config_of(first)))
+        elif change:
             shutil.copytree(config_of(first).home / "warehouse" / "bronze", config.home / "warehouse" / "bronze")
+        if change:
             # Held, because a table cannot be read while it is overwritten.
             rows = change(warehouse.read(spark, BRONZE_FLOWS)).persist()
             rows.count()
@@ -58,8 +71,8 @@ def judged(spark, tmp_path_factory):
         refine_flows.run(spark, config)
         build_features.run(spark, config)
         into = start_run(config.home, "retrain")
-        train_detector.train(spark, config, into)
-        content = evaluate_detector.judge(spark, config, into.models(), into)
+        _training.train(spark, config, into)
+        content = _judging.judge(spark, config, into.models(), into)
         model = into.models()[0]
         flows = warehouse.read(spark, GOLD_FEATURES).orderBy("flow_id")
         held_out = flows.filter("split = 'validation'")
@@ -114,7 +127,7 @@ def test_the_ledger_repeats_what_the_scores_say_and_names_its_split(judged):
 
 def test_models_that_have_learnt_from_what_are_test_rows_now_are_refused(judged, spark):
     config, model = judged["as they are"]["config"], judged["as they are"]["model"]
-    evaluate_detector.require_same_split(spark, config, [model])
+    _judging.require_same_split(spark, config, [model])
     other = dataclasses.replace(model, problem=dataclasses.replace(model.problem, split_scheme="random, test 0.2, salt s"))
     with pytest.raises(ContractError, match="cut as 'official', the models have learnt under 'random, test"):
-        evaluate_detector.require_same_split(spark, config, [model, other])
+        _judging.require_same_split(spark, config, [model, other])
