@@ -22,7 +22,7 @@ from tests.jobs.conftest import command, environment
 # Small trees, so many that there is time to kill between the first chunk and the last.
 TREES = (
     *[f"train.detectors.{name}={'[attack]' if name in ('random_forest', 'gradient_boosted') else '[]'}" for name in detectors()],
-    "train.compare_all_features={}", "models.random_forest={trees: 3000}", "models.gradient_boosted={rounds: 3000, patience: 0}",
+    "train.compare_all_features={}", "models.random_forest={trees: 1600}", "models.gradient_boosted={rounds: 1600, patience: 0}",
 )
 CHUNKS = 16
 

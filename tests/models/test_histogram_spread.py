@@ -99,6 +99,7 @@ def test_boosting_on_ranks_is_boosting_of_all_rows(monkeypatch, classes, shape, 
         assert as_bytes(boosting) == as_bytes(wanted) and told == curves
     again, told = spread.boosting_from_bytes(spread.boosting_to_bytes(wanted, curves), 6)
     assert as_bytes(again) == as_bytes(wanted) and told == curves
+    assert [w.tolist() for w in again.weights] == [w.tolist() for w in wanted.weights]
 
 
 def test_bytes_of_every_rank_reach_every_rank():
