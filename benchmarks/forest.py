@@ -7,14 +7,17 @@ of the logarithms of seconds and rows, `bytes_a_row` that of memory. `ratio` is 
 is faster), the median of interleaved pairs after one warm-up; `low` and `high` are the extremes of the pairs. Both use
 two threads. Against MLlib ours is the whole fit through Spark, from the same cached rows; against scikit-learn it is
 binning and growing of the same arrays. `memory_mb` is the most that all processes of the bench held at once while a
-side ran, less what they held before it: of each process its own peak, so rather too much than too little. Macro-F1 is
-of held-out rows. Rows are real ones where they are beside the project, drawn again with each value moved by up to a
-thousandth (few-valued columns stay as they are), otherwise the demo's; `data` says which.
+side ran, less what they held before it: of each process its own peak, so rather too much than too little; Java keeps
+what it has once taken. Macro-F1 is of held-out rows. Rows are real ones where they are beside the project, drawn again
+with each value moved by up to a thousandth (few-valued columns stay as they are), otherwise the demo's; `data` says
+which.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 import json
 import statistics
 import sys
@@ -73,6 +76,8 @@ class Took(NamedTuple):
 
 def timed(work: Callable[[], Any]) -> Took:
     """Run it."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what earlier sides have freed is given back, or it would hide what this one needs
     before = _memory(begin=True)
     start = time.perf_counter()
     made = work()
@@ -127,8 +132,8 @@ def _growth(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
         seconds, memory = (np.array([line[whose + name] for line in lines], float) for name in ("seconds", "memory_mb"))
         grown[f"{whose}exponent"] = round(float(np.polyfit(np.log(rows), np.log(seconds), 1)[0]), 2)
         grown[f"{whose}bytes_a_row"] = round(float(np.polyfit(rows, memory * 2**20, 1)[0]))
-    first = lines[0]
-    return {"bench": first["bench"], "what": "growth", "peer": first["peer"], "data": first["data"], "rows": rows.tolist(), **grown}
+    same = {name: lines[0][name] for name in ("bench", "peer", "data")}
+    return {**same, "what": "growth", "rows": rows.astype(int).tolist(), **grown}
 
 
 def _in_memory(rows: np.ndarray, labels: np.ndarray, unseen: np.ndarray) -> tuple[Callable[[], Any], Callable[[], Any], Any]:
