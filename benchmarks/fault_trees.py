@@ -45,7 +45,7 @@ from iomt_ids.runtime.place import find_java, spark_command
 
 _ROOT = Path(__file__).resolve().parents[1]
 _ROWS, _FEATURES, _CLASSES = 20_000, 20, 4
-_FOREST, _BOOSTING = Shape(480, 14, 64, "0.5", 1), BoostShape(480, 6, 64, 0.1, patience=0)
+_FOREST, _BOOSTING = Shape(320, 14, 64, "0.5", 1), BoostShape(160, 6, 64, 0.1, patience=0)
 _KINDS, _VICTIMS, _SHARINGS = ("forest", "boosting"), ("task", "executor", "driver"), ("shared", "spread")
 _PATIENCE_S, _LONGEST_S = 120.0, 1800.0
 
