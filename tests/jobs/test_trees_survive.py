@@ -1,5 +1,6 @@
 """Trees whose worker, or whose job, is killed while they grow end as if nobody had been."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -55,6 +56,17 @@ def chunks(home, kind, job):
     return found
 
 
+def kill_workers(job):
+    """Kill Spark's Python workers, which its daemon has forked; how many there were."""
+    killed = 0
+    for process in psutil.Process(job.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # one that has just gone
+            if "pyspark.daemon" in process.parent().cmdline():
+                process.kill()
+                killed += 1
+    return killed
+
+
 @pytest.mark.slow
 def test_a_killed_worker_and_a_killed_driver_change_no_byte_of_the_models(spark, settings):
     home = load_config(ROOT / "conf" / "local.yaml", list(settings)).home
@@ -63,10 +75,7 @@ def test_a_killed_worker_and_a_killed_driver_change_no_byte_of_the_models(spark,
     job = subprocess.Popen(asked, cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         assert len(chunks(home, "trees", job)) < CHUNKS
-        workers = [p for p in psutil.Process(job.pid).children(recursive=True) if "pyspark.daemon" in p.parent().cmdline()]
-        assert workers
-        for worker in workers:
-            worker.kill()
+        assert kill_workers(job)
         assert len(chunks(home, "rounds", job)) < CHUNKS
     finally:
         os.killpg(job.pid, signal.SIGKILL)
