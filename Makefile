@@ -61,11 +61,17 @@ bench-ceiling: ON = $(if $(DATA),"$(DATA)") ## learning curves and ablations, wh
 .PHONY: bench-deep
 bench-deep: bench-loader bench-single ## networks: how rows reach them, what one rank costs
 
+.PHONY: bench-trees
+bench-trees: bench-forest bench-boosting bench-scoring ## trees: grown, boosted, scored, against peers  [ARGS="200000,1000000,4000000 PAIRS"]
+
 .PHONY: fault-ingest
 fault-ingest: bench-fault_ingest ## kills, two writers, a full disk  [ARGS="kills commits commits_of_stock_delta"]
 
 .PHONY: fault-deep
 fault-deep: bench-fault_deep ## deaths of ranks, executors and the driver while a network learns  [ARGS="deaths seed"]
+
+.PHONY: fault-trees
+fault-trees: bench-fault_trees ## kills of tasks, executors and the driver while trees grow  [ARGS="kills seed"]
 
 .PHONY: fuzz-ingest
 fuzz-ingest: ready-test ## 10,000 odd CSV files against a second parser

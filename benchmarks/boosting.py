@@ -1,24 +1,23 @@
 """How fast boosted trees are trained, against XGBoost and LightGBM in memory and MLlib through Spark, on the very same rows.
 
-    PYTHONPATH=lib python benchmarks/boosting.py [ROWS] [PAIRS] [PEER ...]
+    PYTHONPATH=lib python benchmarks/boosting.py [ROWS[,ROWS ...]] [PAIRS] [PEER ...]
 
-Prints one JSON line a peer. `ratio` is the peer's time over ours (above 1: ours is faster), the median of interleaved
-pairs after one warm-up of both; `low` and `high` are the extremes of the pairs. All use two threads and as many rounds, as
-deep trees, the same learning rate and bins; LightGBM's `num_leaves` is that of a full tree. Against XGBoost (hist) and
-LightGBM ours is binning and boosting of the same arrays; against MLlib it is the whole fit through Spark, and MLlib,
-which has to train a model a class, gets a tenth of the rows. Macro-F1 and log-loss are of held-out rows. Rows are those of
-`benchmarks/forest.py`.
+Prints one JSON line a peer and number of rows; growth and memory as in `benchmarks/forest.py`. `ratio` is the peer's
+time over ours (above 1: ours is faster), the median of interleaved pairs after one warm-up of both; `low` and `high`
+are the extremes of the pairs. All use two threads and as many rounds, as deep trees, the same learning rate and bins;
+LightGBM's `num_leaves` is that of a full tree. Against XGBoost (hist) and LightGBM ours is binning and boosting of the
+same arrays; against MLlib it is the whole fit through Spark, and MLlib, which has to train a model a class, gets a
+tenth of the rows. Macro-F1 and log-loss are of held-out rows. Rows are those of `benchmarks/forest.py`.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from forest import drawn_rows, from_command_line, measured, spark_table, timed
+from forest import drawn_rows, from_command_line, measured, spark_table, tell, timed
 from sklearn.metrics import f1_score, log_loss
 
 from iomt_ids.models import gradient_boosted
@@ -88,27 +87,27 @@ def _mllib(rows: np.ndarray, labels: np.ndarray, unseen: np.ndarray) -> tuple[_S
 _PEERS = {"xgboost": _xgboost, "lightgbm": _lightgbm, "mllib": _mllib}
 
 
-def main(rows: int, pairs: int, peers: list[str]) -> int:
+def main(rows: int, pairs: int, peers: list[str]) -> list[dict[str, Any]]:
     """Run the pairs and print a JSON line a peer."""
     source, values, labels = drawn_rows(rows + rows // 4)
+    lines = []
     for peer in peers:
         ours, theirs, probabilities = _PEERS[peer](values[:rows], labels[:rows], values[rows:])
         ours()
         if peer != "mllib":
             theirs()
         both = [(timed(ours), timed(theirs)) for _ in range(pairs)]
-        answers = [probabilities(made[1]) for made in both[-1]]
+        answers = [probabilities(side.made) for side in both[-1]]
         marks = [(f1_score(labels[rows:], p.argmax(axis=1), average="macro"), log_loss(labels[rows:], p)) for p in answers]
-        sys.stdout.write(json.dumps({
+        lines.append(tell({
             "bench": "boosting", "peer": peer, "data": source, "rows": rows // _MLLIB_SHARE if peer == "mllib" else rows,
             "features": values.shape[1], "classes": int(labels.max()) + 1, "rounds": _ROUNDS, "depth": _DEPTH, "bins": _BINS,
             "threads": _THREADS, "pairs": pairs,
-            **measured([(own[0], other[0]) for own, other in both]),
+            **measured(both),
             "f1_macro": round(float(marks[0][0]), 4), "peer_f1_macro": round(float(marks[1][0]), 4),
             "log_loss": round(float(marks[0][1]), 4), "peer_log_loss": round(float(marks[1][1]), 4),
-        }) + "\n")
-        sys.stdout.flush()
-    return 0
+        }))
+    return lines
 
 
 if __name__ == "__main__":

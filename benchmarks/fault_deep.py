@@ -72,20 +72,21 @@ def drive(folder: Path) -> int:
     session = SparkSession.builder.appName("fault_deep").getOrCreate()
     session.sparkContext.setLogLevel("OFF")
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-    _say({"ready": True})
+    say({"ready": True})
     for name in map(str.strip, sys.stdin):
         launcher = ResumingLauncher(
-            HorovodLauncher(session), folder / name, Endurance(200, 3, _PATIENCE_S), lambda line: _say({"told": line})
+            HorovodLauncher(session), folder / name, Endurance(200, 3, _PATIENCE_S), lambda line: say({"told": line})
         )
         try:
             results = launcher.run(Work("iomt_ids.distributed.train:train_rank", job), 2)
-            _say({"weights": [r.facts["weights_sha256"] for r in results], "restarts": results[0].facts["restarts"]})
+            say({"weights": [r.facts["weights_sha256"] for r in results], "restarts": results[0].facts["restarts"]})
         except Exception as error:
-            _say({"error": repr(error)})
+            say({"error": repr(error)})
     return 0
 
 
-def _say(what: dict[str, Any]) -> None:
+def say(what: dict[str, Any]) -> None:
+    """A line of JSON on stdout."""
     sys.stdout.write(json.dumps(what) + "\n")
     sys.stdout.flush()
 
@@ -93,7 +94,7 @@ def _say(what: dict[str, Any]) -> None:
 class Driver:
     """A driver in a process of its own, and what it says."""
 
-    def __init__(self, folder: Path, properties: Path) -> None:
+    def __init__(self, folder: Path, properties: Path, script: str = __file__) -> None:
         path = f"{_ROOT / 'lib'}{os.pathsep}{_ROOT}"
         settings = (
             f"--properties-file {shlex.quote(str(properties))} --driver-memory 1g "
@@ -103,7 +104,7 @@ class Driver:
             "PYSPARK_SUBMIT_ARGS": settings, "SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable, "PYTHONPATH": path
         }
         self.process = subprocess.Popen(
-            [sys.executable, __file__, "--drive", str(folder)], text=True, env=environment, cwd=_ROOT, start_new_session=True,
+            [sys.executable, script, "--drive", str(folder)], text=True, env=environment, cwd=_ROOT, start_new_session=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )
         self.said: queue.Queue[dict[str, Any]] = queue.Queue()
@@ -146,20 +147,21 @@ class Driver:
         self.process.wait()
 
 
-def _named(word: str) -> list[psutil.Process]:
+def named(word: str) -> list[psutil.Process]:
+    """Processes of this experiment that have a word in their command line."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             # Nobody else's: whatever works for this experiment has this folder's Python or this cluster's Java above it.
-            if word in " ".join(process.cmdline()) and _MINE & {p.pid for p in process.parents()}:
+            if word in " ".join(process.cmdline()) and MINE & {p.pid for p in process.parents()}:
                 found.append(process)
     return found
 
 
-_MINE: set[int] = set()
+MINE: set[int] = set()
 _VICTIMS: dict[str, Callable[[Driver], list[psutil.Process]]] = {
-    "rank": lambda _: [p for p in _named("iomt_ids.distributed.worker") if "python" in p.name()],
-    "executor": lambda _: _named("CoarseGrainedExecutorBackend"),
+    "rank": lambda _: [p for p in named("iomt_ids.distributed.worker") if "python" in p.name()],
+    "executor": lambda _: named("CoarseGrainedExecutorBackend"),
     "driver": Driver.family,
 }
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "raise": signal.SIGINT}
@@ -225,7 +227,7 @@ class Experiment:
         self.driver.end()
         self.counts["drivers_started_again"] += 1
         self.driver = Driver(self.folder, self.properties)
-        _MINE.add(self.driver.process.pid)
+        MINE.add(self.driver.process.pid)
         self.driver.train(name)
 
     def _judge(self, number: int, victim: str, how: str, what: dict[str, Any], told: list[str]) -> None:
@@ -259,7 +261,7 @@ def main(deaths: int, seed: int) -> int:
         )
         try:
             state = json.loads((folder / "cluster" / "cluster.json").read_text(encoding="utf-8"))
-            _MINE.update(daemon["pid"] for daemon in state["daemons"])
+            MINE.update(daemon["pid"] for daemon in state["daemons"])
             experiment = Experiment(folder, standalone.submit_properties(folder / "cluster"), seed)
             number, struck = 0, 0
             while struck < deaths:
@@ -270,7 +272,7 @@ def main(deaths: int, seed: int) -> int:
         finally:
             standalone.cluster_down(folder / "cluster")
     counts = dict(experiment.counts)
-    _say({
+    say({
         "bench": "fault_deep", "deaths": deaths, **counts, "bound": round(3 / deaths, 3),
         "undisturbed_s": round(experiment.usual_s, 1), "slowest_after_blow_s": round(experiment.slowest_s, 1),
     })

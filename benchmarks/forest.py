@@ -1,25 +1,33 @@
 """How fast a random forest is trained, against MLlib through Spark and scikit-learn in memory, on the very same rows.
 
-    PYTHONPATH=lib python benchmarks/forest.py [ROWS] [PAIRS] [PEER ...]
+    PYTHONPATH=lib python benchmarks/forest.py [ROWS[,ROWS ...]] [PAIRS] [PEER ...]
 
-Prints one JSON line a peer. `ratio` is the peer's time over ours (above 1: ours is faster), the median of interleaved
-pairs after one warm-up; `low` and `high` are the extremes of the pairs. Both use two threads. Against MLlib ours is the
-whole fit through Spark, from the same cached rows; against scikit-learn it is binning and growing of the same arrays.
-Macro-F1 is of held-out rows. Rows are real ones where they are beside the project, drawn again with each value moved by
-up to a thousandth (few-valued columns stay as they are), otherwise the demo's; `data` says which.
+Prints one JSON line a peer and number of rows, and of several numbers how time and memory grow: `exponent` is the slope
+of the logarithms of seconds and rows, `bytes_a_row` that of memory. `ratio` is the peer's time over ours (above 1: ours
+is faster), the median of interleaved pairs after one warm-up; `low` and `high` are the extremes of the pairs. Both use
+two threads. Against MLlib ours is the whole fit through Spark, from the same cached rows; against scikit-learn it is
+binning and growing of the same arrays. `memory_mb` is the most that all processes of the bench held at once while a
+side ran, less what they held before it: of each process its own peak, so rather too much than too little; Java keeps
+what it has once taken. Macro-F1 is of held-out rows. Rows are real ones where they are beside the project, drawn again
+with each value moved by up to a thousandth (few-valued columns stay as they are), otherwise the demo's; `data` says
+which.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import json
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.csv as pacsv
 from ingest import started_session
@@ -58,28 +66,74 @@ def drawn_rows(wanted: int) -> tuple[str, np.ndarray, np.ndarray]:
     return source, moved, np.unique(names, return_inverse=True)[1][drawn]
 
 
-def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+class Took(NamedTuple):
+    """What a side has cost, and what it has made."""
+
+    seconds: float
+    made: Any
+    memory_mb: float
+
+
+def timed(work: Callable[[], Any]) -> Took:
+    """Run it."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what earlier sides have freed is given back, or it would hide what this one needs
+    before = _memory(begin=True)
     start = time.perf_counter()
     made = work()
-    return time.perf_counter() - start, made
+    seconds = time.perf_counter() - start
+    return Took(seconds, made, max(0.0, _memory(begin=False) - before) / 2**20)
 
 
-def measured(pairs: Sequence[tuple[float, float]]) -> dict[str, float]:
-    """What a line says of interleaved pairs of seconds, ours and the peer's."""
-    ratios = [theirs / ours for ours, theirs in pairs]
+def _memory(*, begin: bool) -> float:
+    """Bytes that all processes of the bench hold now, which begins their peaks anew, or have held at their peaks."""
+    held = 0
+    for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
+        place = Path("/proc", str(process.pid))
+        with contextlib.suppress(OSError):
+            if begin:
+                (place / "clear_refs").write_text("5")  # Linux: the peak is what is held now
+            held += 1024 * int((place / "status").read_text().split("VmHWM:")[1].split()[0])
+    return held
+
+
+def measured(pairs: Sequence[tuple[Took, Took]]) -> dict[str, float]:
+    """What a line says of interleaved pairs, ours and the peer's."""
+    ratios = [theirs.seconds / ours.seconds for ours, theirs in pairs]
+    middle = {
+        f"{whose}{name}": round(statistics.median(getattr(pair[side], name) for pair in pairs), digits)
+        for name, digits in (("seconds", 2), ("memory_mb", 0)) for side, whose in enumerate(("", "peer_"))
+    }
     return {
-        "ratio": round(statistics.median(ratios), 1), "low": round(min(ratios), 1), "high": round(max(ratios), 1),
-        "seconds": round(statistics.median(ours for ours, _ in pairs), 2),
-        "peer_seconds": round(statistics.median(theirs for _, theirs in pairs), 2),
+        "ratio": round(statistics.median(ratios), 1), "low": round(min(ratios), 1), "high": round(max(ratios), 1), **middle,
     }
 
 
-def from_command_line(main: Callable[[int, int, list[str]], int], peers: Iterable[str]) -> int:
-    """Run with rows, pairs and peers as the arguments say."""
-    return main(
-        int(sys.argv[1]) if len(sys.argv) > 1 else 200_000, int(sys.argv[2]) if len(sys.argv) > 2 else 5,
-        sys.argv[3:] or list(peers),
-    )
+def tell(line: dict[str, Any]) -> dict[str, Any]:
+    """Print a line of JSON."""
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+    return line
+
+
+def from_command_line(main: Callable[[int, int, list[str]], list[dict[str, Any]]], peers: Iterable[str]) -> int:
+    """Run with numbers of rows, pairs and peers as the arguments say; of several numbers of rows, tell how costs grow."""
+    given = [int(word) for word in sys.argv[1].split(",")] if len(sys.argv) > 1 else [200_000]
+    pairs, asked = int(sys.argv[2]) if len(sys.argv) > 2 else 5, sys.argv[3:] or list(peers)
+    lines = [line for rows in given for line in main(rows, pairs, asked)]
+    for peer in asked if len(given) > 1 else ():
+        tell(_growth([line for line in lines if line["peer"] == peer]))
+    return 0
+
+
+def _growth(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    rows, grown = np.array([line["rows"] for line in lines], float), {}
+    for whose in ("", "peer_"):
+        seconds, memory = (np.array([line[whose + name] for line in lines], float) for name in ("seconds", "memory_mb"))
+        grown[f"{whose}exponent"] = round(float(np.polyfit(np.log(rows), np.log(seconds), 1)[0]), 2)
+        grown[f"{whose}bytes_a_row"] = round(float(np.polyfit(rows, memory * 2**20, 1)[0]))
+    same = {name: lines[0][name] for name in ("bench", "peer", "data")}
+    return {**same, "what": "growth", "rows": rows.astype(int).tolist(), **grown}
 
 
 def _in_memory(rows: np.ndarray, labels: np.ndarray, unseen: np.ndarray) -> tuple[Callable[[], Any], Callable[[], Any], Any]:
@@ -123,22 +177,21 @@ def _through_spark(rows: np.ndarray, labels: np.ndarray, unseen: np.ndarray) -> 
 _PEERS = {"scikit-learn": _in_memory, "mllib": _through_spark}
 
 
-def main(rows: int, pairs: int, peers: list[str]) -> int:
+def main(rows: int, pairs: int, peers: list[str]) -> list[dict[str, Any]]:
     """Run the pairs and print a JSON line a peer."""
     source, values, labels = drawn_rows(rows + rows // 4)
+    lines = []
     for peer in peers:
         ours, theirs, predict = _PEERS[peer](values[:rows], labels[:rows], values[rows:])
         ours()
         both = [(timed(ours), timed(theirs)) for _ in range(pairs)]
-        marks = [f1_score(labels[rows:], predict(made[1]), average="macro") for made in both[-1]]
-        sys.stdout.write(json.dumps({
+        marks = [f1_score(labels[rows:], predict(side.made), average="macro") for side in both[-1]]
+        lines.append(tell({
             "bench": "forest", "peer": peer, "data": source, "rows": rows, "features": values.shape[1],
             "classes": int(labels.max()) + 1, "trees": _TREES, "depth": _DEPTH, "threads": _THREADS, "pairs": pairs,
-            **measured([(own[0], other[0]) for own, other in both]),
-            "f1_macro": round(float(marks[0]), 4), "peer_f1_macro": round(float(marks[1]), 4),
-        }) + "\n")
-        sys.stdout.flush()
-    return 0
+            **measured(both), "f1_macro": round(float(marks[0]), 4), "peer_f1_macro": round(float(marks[1]), 4),
+        }))
+    return lines
 
 
 if __name__ == "__main__":

@@ -1,18 +1,17 @@
 """How fast saved trees answer, against MLlib's `transform` through Spark, and treelite and scikit-learn in memory.
 
-    PYTHONPATH=lib python benchmarks/scoring.py [ROWS] [PAIRS] [PEER ...]
+    PYTHONPATH=lib python benchmarks/scoring.py [ROWS[,ROWS ...]] [PAIRS] [PEER ...]
 
-Prints one JSON line a peer. `ratio` is the peer's time over ours (above 1: ours is faster), the median of interleaved
-pairs after one warm-up of both; `low` and `high` are the extremes of the pairs. Two threads each, the same rows. Against
-MLlib both score the same saved model, read the same cached rows and throw the answers away; `mllib_boosting` chains the
-models of all classes. treelite scores the very trees that we score (as float64), scikit-learn a forest of its own with as
-many trees, as deep. `differing` counts rows with another label than the peer's, where the model is the same. Rows are
-those of `benchmarks/forest.py`.
+Prints one JSON line a peer and number of rows; growth and memory as in `benchmarks/forest.py`. `ratio` is the peer's
+time over ours (above 1: ours is faster), the median of interleaved pairs after one warm-up of both; `low` and `high`
+are the extremes of the pairs. Two threads each, the same rows. Against MLlib both score the same saved model, read the
+same cached rows and throw the answers away; `mllib_boosting` chains the models of all classes. treelite scores the very
+trees that we score (as float64), scikit-learn a forest of its own with as many trees, as deep. `differing` counts rows
+with another label than the peer's, where the model is the same. Rows are those of `benchmarks/forest.py`.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from forest import drawn_rows, from_command_line, measured, spark_table, timed
+from forest import drawn_rows, from_command_line, measured, spark_table, tell, timed
 from pyspark.ml.classification import GBTClassificationModel, RandomForestClassificationModel
 from sklearn.ensemble import RandomForestClassifier
 
@@ -141,23 +140,23 @@ def _differing(ours: _Side, theirs: _Side) -> int:
 _PEERS = {"treelite": _treelite, "scikit-learn": _scikit, "mllib": _mllib, "mllib_boosting": _mllib_boosting}
 
 
-def main(rows: int, pairs: int, peers: list[str]) -> int:
+def main(rows: int, pairs: int, peers: list[str]) -> list[dict[str, Any]]:
     """Run the pairs and print a JSON line a peer."""
     source, values, labels = drawn_rows(_LEARNT + rows)
+    lines = []
     for peer in peers:
         ours, theirs = _PEERS[peer](values[:_LEARNT], labels[:_LEARNT], values[_LEARNT:])
         ours()
         theirs()
-        both = [(timed(ours)[0], timed(theirs)[0]) for _ in range(pairs)]
-        sys.stdout.write(json.dumps({
+        both = [(timed(ours), timed(theirs)) for _ in range(pairs)]
+        lines.append(tell({
             "bench": "scoring", "peer": peer, "data": source, "rows": rows, "features": values.shape[1],
             "classes": int(labels.max()) + 1, "trees": _TREES, "depth": 5 if peer == "mllib_boosting" else _DEPTH,
             "threads": _THREADS, "pairs": pairs,
             **measured(both),
             "differing": None if peer == "scikit-learn" else _differing(ours, theirs),
-        }) + "\n")
-        sys.stdout.flush()
-    return 0
+        }))
+    return lines
 
 
 if __name__ == "__main__":

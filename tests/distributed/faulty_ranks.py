@@ -18,9 +18,11 @@ from iomt_ids.distributed.train import train_rank
 def train(job: dict[str, Any], ranks: Any) -> tuple[dict[str, Any], bytes]:
     """Who am I, what is the sum of all ranks, where do I listen, and what do I learn?"""
     summed = ranks.sum(np.array([ranks.rank + 1.0])).tolist()
+    # No double holds this.
+    whole = ranks.sum(np.array([2**60 + ranks.rank], np.int64)).tolist()
     facts, payload = train_rank(job, ranks)
     listening = [c.laddr.ip for c in psutil.Process().net_connections() if c.status == psutil.CONN_LISTEN]
-    return {**facts, "rank": ranks.rank, "size": ranks.size, "sum": summed, "listening": listening}, payload
+    return {**facts, "rank": ranks.rank, "size": ranks.size, "sum": summed, "whole": whole, "listening": listening}, payload
 
 
 def die(job: dict[str, Any], ranks: Any) -> tuple[dict[str, Any], bytes]:

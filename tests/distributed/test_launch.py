@@ -68,6 +68,7 @@ def test_every_rank_is_given_its_place_and_the_sum_of_all(trained: dict[str, lis
         assert [r.facts["rank"] for r in results] == [r.rank for r in results] == list(range(size))
         assert {r.facts["size"] for r in results} == {size}
         assert all(r.facts["sum"] == [size * (size + 1) / 2] for r in results)
+        assert all(r.facts["whole"] == [size * 2**60 + size - 1] for r in results)
 
 
 def test_all_ranks_end_with_the_same_bytes(trained: dict[str, list[RankResult]]) -> None:

@@ -7,7 +7,7 @@ import pytest
 from pyspark.ml.classification import GBTClassificationModel
 from pyspark.sql import functions as F
 
-from iomt_ids.contract.errors import ConfigError, ContractError, LaunchError
+from iomt_ids.contract.errors import ConfigError, ContractError
 from iomt_ids.models.gradient_boosted import DETECTOR, Params
 from iomt_ids.models.histogram import share
 from iomt_ids.models.histogram.boost import BoostShape, boost
@@ -119,12 +119,6 @@ def test_validation_rows_of_classes_that_were_not_learnt_are_left_out(flows):
         flows.filter("attack_id < 11"), problem("attack", [0, 1]), Params(rounds=3), validation=flows, seed=1, launcher=None
     )
     assert [sorted(point) for point in fitted.curves] == [["epoch", "train_loss", "validation_loss"]] * 3
-
-
-def test_rows_that_do_not_fit_are_refused_with_a_way_out(flows, monkeypatch):
-    monkeypatch.setattr(share, "_MOST_BYTES", 10_000)
-    with pytest.raises(LaunchError, match=r"600 rows of 42 features .*gradient_boosted\.engine=mllib"):
-        share.fit_boosting(flows, PROBLEM, SHAPE, 3, validation=flows)
 
 
 @pytest.mark.parametrize(("params", "wanted"), [

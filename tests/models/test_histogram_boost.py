@@ -82,7 +82,7 @@ def test_drawn_rows_keep_the_sum_of_gradients():
     probability = dice.uniform(0, 0.05, 200_000).astype(np.float32)
     labels, weights = np.zeros(200_000, np.uint8), np.ones(200_000, np.int64)
     rows, codes = np.empty(200_000, np.uint32), np.empty(200_000, np.int64)
-    n = draw_rows(probability, labels, weights, 1, 0.05, 2.0**12, np.uint64(5), rows, codes)
+    n = draw_rows(probability, labels, weights, 1, 0.05, 2.0**12, np.uint64(5), rows, codes, 0)
     assert 0.48 < n / 200_000 < 0.52
     assert (codes[:n] >> 32).sum() / 2**12 == pytest.approx(probability.sum(dtype=float), rel=0.01)
 

@@ -22,6 +22,7 @@ import psutil
 
 from iomt_ids.contract.errors import LaunchError
 from iomt_ids.distributed.signed import ask
+from iomt_ids.distributed.work import as_summed
 
 _LOOPBACK = "127.0.0.1"
 _SCOPE = "tensorflow"
@@ -68,19 +69,19 @@ class TensorflowCommunicator:
         )
         self.rank, self.size = rank, len(addresses)
         self._instances: dict[Any, int] = {}
-        self._sums: dict[int, Any] = {}
+        self._sums: dict[Any, Any] = {}
 
     def mean_gradient(self, flat: Any) -> Any:
         """The mean over ranks of one flat tensor."""
         return self._reduce(flat) / self.size
 
     def sum(self, values: Any) -> np.ndarray:
-        """The sum over ranks of an array of double."""
+        """The sum over ranks of an array of double or of whole numbers."""
         import tensorflow as tf
 
-        array = np.asarray(values, dtype=np.float64)
-        # One function a length: a collective operation has one shape for ever.
-        add = self._sums.setdefault(array.size, tf.function(self._reduce))
+        array = as_summed(values)
+        # One function a kind and length: a collective operation has one shape for ever.
+        add = self._sums.setdefault((array.dtype, array.size), tf.function(self._reduce))
         return add(tf.constant(array.reshape(-1))).numpy().reshape(array.shape)
 
     def broadcast(self, variables: list[Any]) -> None:

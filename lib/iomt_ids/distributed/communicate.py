@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from iomt_ids.distributed.relay import Relay
+from iomt_ids.distributed.work import as_summed
 
 
 class HorovodCommunicator:
@@ -34,12 +35,13 @@ class HorovodCommunicator:
         return self._hvd.allreduce(flat, op=self._hvd.Average, name="gradient")
 
     def sum(self, values: Any) -> np.ndarray:
-        """The sum over ranks of an array of double."""
+        """The sum over ranks of an array of double or of whole numbers."""
         import tensorflow as tf
 
-        array = np.asarray(values, dtype=np.float64)
+        array = as_summed(values)
         flat = tf.constant(array.reshape(-1))
-        return self._hvd.allreduce(flat, op=self._hvd.Sum, name="sum").numpy().reshape(array.shape)
+        name = f"sum.{array.dtype.name}"
+        return self._hvd.allreduce(flat, op=self._hvd.Sum, name=name).numpy().reshape(array.shape)
 
     def broadcast(self, variables: list[Any]) -> None:
         """Give every rank the variables of rank 0."""

@@ -53,7 +53,8 @@ class ResumingLauncher:
     """
 
     def __init__(self, launcher: Launcher, folder: Path, endurance: Endurance, tell: Callable[[str], None]) -> None:
-        self._launcher, self._folder, self._endurance, self._tell = launcher, folder, endurance, tell
+        self.folder = folder
+        self._launcher, self._endurance, self._tell = launcher, endurance, tell
 
     def run(self, work: Work, ranks: int) -> list[RankResult]:
         """Run it, again if need be.
@@ -64,7 +65,7 @@ class ResumingLauncher:
             If ranks died once more than is forgiven, or slots did not come back.
         """
         identity = identity_of(work.function, work.job)
-        path = self._folder / f"{identity[:16]}.npz"
+        path = self.folder / f"{identity[:16]}.npz"
         kept = {"path": str(path.absolute()), "steps": self._endurance.checkpoint_steps, "identity": identity}
         work = replace(work, job={**work.job, "checkpoint": kept})
         for restarts in range(self._endurance.restarts + 1):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
+
 # Names of `train.launcher`; `launch` has what they mean.
 LAUNCHERS = ("horovod", "barrier_tf", "in_process")
 
@@ -72,7 +74,7 @@ class Communicator(Protocol):
         """The mean over ranks of one flat tensor; may be called inside a `tf.function`."""
 
     def sum(self, values: Any) -> Any:
-        """The sum over ranks of an array of double, on every rank."""
+        """The sum over ranks of an array of double, or of whole numbers (int64, exactly), on every rank."""
 
     def broadcast(self, variables: list[Any]) -> None:
         """Give every rank the variables of rank 0."""
@@ -94,3 +96,23 @@ class Alone:
 
     def broadcast(self, variables: list[Any]) -> None:
         """Nothing to do."""
+
+
+def as_summed(values: Any) -> np.ndarray:
+    """The array that is added up: whole numbers as they are, all else as doubles."""
+    array = np.asarray(values)
+    return array if array.dtype == np.int64 else array.astype(np.float64)
+
+
+def gather(ranks: Communicator, content: bytes) -> list[bytes]:
+    """Bytes of every rank, by rank, on every rank."""
+    sizes = np.zeros(ranks.size, np.int64)
+    sizes[ranks.rank] = len(content)
+    sizes = ranks.sum(sizes)
+    # Words that are zero on all ranks but one, so that their sum is what that one has.
+    words = -(-sizes // 8)
+    starts = np.cumsum(words) - words
+    everything = np.zeros(int(words.sum()), np.int64)
+    everything.view(np.uint8)[8 * starts[ranks.rank] :][: len(content)] = np.frombuffer(content, np.uint8)
+    joined = ranks.sum(everything).tobytes() if everything.size else b""
+    return [joined[8 * start : 8 * start + size] for start, size in zip(starts.tolist(), sizes.tolist(), strict=True)]

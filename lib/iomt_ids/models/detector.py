@@ -53,7 +53,8 @@ class Detector:
     fit : callable
         ``fit(flows, problem, params, *, validation, seed, launcher) -> FittedDetector``. ``flows`` and
         ``validation`` are rows of `gold.features` (split train and validation); ``launcher`` is a
-        `distributed.launch.Launcher`, of use to networks only.
+        `distributed.launch.Launcher`: networks, and trees whose rows are spread, learn on its ranks; one that resumes has the
+        folder in which finished trees are kept.
     load : callable
         ``load(spark, folder, problem) -> FittedDetector``, the inverse of `FittedDetector.save`.
     sentence : str

@@ -52,6 +52,8 @@ class Params:
         Not of ``mllib``: rounds without a better log-loss on validation rows before it ends; 0 never ends.
     node_memory_mb, parallel_classes : int
         Of ``mllib`` only.
+    sharing : str
+        Of ``histogram`` only: see `random_forest.Params`.
     workers, class_weight_power : int, float
         Of ``xgboost`` only: see `xgboosting.Distribution`.
     """
@@ -69,6 +71,7 @@ class Params:
     parallel_classes: int = 2
     workers: int = 2
     class_weight_power: float = 0.0
+    sharing: str = "auto"
 
 
 # What `--tune` chooses from.
@@ -145,7 +148,7 @@ class FittedMllibBoosting:
 def fit(
     flows: DataFrame, problem: Problem, params: Params, *, validation: DataFrame, seed: int, launcher: Any
 ) -> FittedDetector:
-    """Boost trees; all engines but MLlib's stop when validation rows say so, the launcher is not used.
+    """Boost trees; all engines but MLlib's stop when validation rows say so; finished rounds are kept in the launcher's folder.
 
     Raises
     ------
@@ -154,7 +157,7 @@ def fit(
     ContractError
         If the train split holds a single class.
     LaunchError
-        If the rows are too many for ``engine: histogram``.
+        If bins are to be spread over ranks and these cannot be started.
     """
     if params.engine not in ENGINES:
         raise ConfigError(f"models.gradient_boosted.engine is {params.engine!r}: {', '.join(ENGINES[:-1])} or {ENGINES[-1]}")
@@ -170,7 +173,7 @@ def fit(
         spread = Distribution(params.workers, params.class_weight_power)
         boosting, curves = fit_xgboost(flows, problem, shape, spread, seed, validation=validation)
     else:
-        boosting, curves = fit_boosting(flows, problem, shape, seed, validation=validation)
+        boosting, curves = fit_boosting(flows, problem, shape, seed, launcher, params.sharing, validation=validation)
     asked = dict(zip(ASKED, (params.rounds, params.depth, params.bins, params.learning_rate, seed), strict=True))
     return FittedBoosting(boosting, problem, asked, curves, spark_version=flows.sparkSession.version)
 

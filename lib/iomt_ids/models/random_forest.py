@@ -37,6 +37,9 @@ class Params:
         Features that a node chooses from, by MLlib's names: auto, all, a share, a number and so on.
     node_memory_mb : int
         Of MLlib's engine only.
+    sharing : str
+        Of ``histogram`` only: bins of all rows are ``shared`` with every executor, or ``spread`` over ranks that each hold a
+        part; ``auto`` spreads more than 800 MiB. The trees are the same.
     """
 
     engine: str = "histogram"
@@ -46,6 +49,7 @@ class Params:
     features_per_node: str = "0.3"
     rows_per_leaf: int = 1
     node_memory_mb: int = 1024
+    sharing: str = "auto"
 
 
 # What `--tune` chooses from.
@@ -85,21 +89,21 @@ class FittedForest:
 def fit(
     flows: DataFrame, problem: Problem, params: Params, *, validation: DataFrame, seed: int, launcher: Any
 ) -> FittedDetector:
-    """Fit a forest; validation rows and launcher are not used.
+    """Fit a forest; validation rows are not used. The launcher's folder holds finished trees.
 
     Raises
     ------
     ConfigError
         If there is no such engine, or a parameter is impossible.
     LaunchError
-        If the rows are too many for ``engine: histogram``.
+        If bins are to be spread over ranks and these cannot be started.
     """
     if params.engine not in ENGINES:
         raise ConfigError(f"models.random_forest.engine is {params.engine!r}: {' or '.join(ENGINES)}")
     if params.engine == "mllib":
         return fit_mllib(_estimator(params, seed), flows, problem, scaled=False, facts=_facts)
     shape = Shape(params.trees, params.depth, params.bins, params.features_per_node, params.rows_per_leaf)
-    forest = fit_forest(flows, problem, shape, seed)
+    forest = fit_forest(flows, problem, shape, seed, launcher, params.sharing)
     return FittedForest(forest, problem, shape, seed, spark_version=flows.sparkSession.version)
 
 

@@ -13,15 +13,24 @@ from queue import SimpleQueue
 import numpy as np
 
 from iomt_ids.contract.errors import ConfigError
+from iomt_ids.distributed.chunks import NOTHING_KEPT, Chunks, SharedChunks, chunk_size
+from iomt_ids.distributed.work import Alone, Communicator
 from iomt_ids.models.histogram.descend import find_leaves, pack_nodes
-from iomt_ids.models.histogram.forest import Binned, Splits, importances_of, thresholds_of, tree_seed
+from iomt_ids.models.histogram.forest import Binned, Splits, cuts_of, importances_of, thresholds_of, tree_seed
+from iomt_ids.models.histogram.keep import trees_from_bytes, trees_to_bytes
+from iomt_ids.models.histogram.levels import grow_newton_together
 from iomt_ids.models.histogram.newton import FINE, add_values, draw_rows, grow_newton_tree, leaf_statistics, softmax
 
+_ALONE = Alone()
 _DRAWN = 3
 # Of a gradient: finer than a float32 of a probability is; coarser where the sum over all rows would not fit in 31 bits.
 _FINEST = 20
 # A class that all rows, or none, belong to would have an infinite score.
 _LEAST_SHARE = 1e-6
+# Of a row's loss, 35 at most: sums of 2**31 rows stay below 2**63.
+_LOSS = 2.0**24
+# Rows times classes times rounds that are worth a file: a few tenths of a second to grow.
+_ENOUGH = 5_000_000
 
 
 @dataclass(frozen=True)
@@ -106,7 +115,10 @@ class BoostShape:
 class _Scores:
     """Scores and probabilities of rows, of every class; of two classes, the first keeps its score of 0."""
 
-    def __init__(self, binned: Binned, prior: np.ndarray, pool: ThreadPoolExecutor, threads: int) -> None:
+    def __init__(
+        self, binned: Binned, prior: np.ndarray, pool: ThreadPoolExecutor, threads: int, ranks: Communicator
+    ) -> None:
+        self.first, self.ranks = binned.first, ranks
         self.table = np.ascontiguousarray(binned.columns.T)
         self.labels, self.weights = binned.labels, binned.weights
         self.scores = np.repeat(prior.astype(np.float32)[:, None], binned.labels.size, axis=1)
@@ -114,15 +126,18 @@ class _Scores:
         self.pool, self.bounds = pool, np.linspace(0, binned.labels.size, threads + 1).astype(int)
 
     def refresh(self) -> float:
-        """Probabilities from scores; returns the log-loss."""
+        """Probabilities from scores; returns the log-loss, summed in whole numbers, so in any order."""
         parts = zip(self.bounds[:-1], self.bounds[1:], strict=True)
         list(self.pool.map(lambda part: softmax(self.scores, self.probabilities, *part), parts))
         true = np.take_along_axis(self.probabilities, self.labels[None, :].astype(np.intp), axis=0)[0].astype(np.float64)
-        return float(-np.average(np.log(np.maximum(true, 1e-15)), weights=self.weights)) if true.size else float("nan")
+        units = np.floor(-np.log(np.maximum(true, 1e-15)) * _LOSS + 0.5).astype(np.int64)
+        loss, rows = self.ranks.sum(np.array([units @ self.weights, self.weights.sum()], np.int64)).tolist()
+        return loss / _LOSS / rows if rows else float("nan")
 
 
 def boost(
-    binned: Binned, shape: BoostShape, seed: int, *, threads: int, unseen: Binned | None = None
+    binned: Binned, shape: BoostShape, seed: int, *, threads: int, unseen: Binned | None = None,
+    kept: Chunks | SharedChunks = NOTHING_KEPT, ranks: Communicator = _ALONE,
 ) -> tuple[Boosting, list[dict[str, float]]]:
     """Boost trees; the same rows in the same order and the same seed give the same bytes, whatever the threads.
 
@@ -131,6 +146,10 @@ def boost(
     unseen : Binned, optional
         Rows that end the rounds: after ``patience`` rounds without a better log-loss on them, those since the best one
         are dropped. With none, or patience 0, all rounds count.
+    kept : Chunks
+        Where finished rounds are looked for and left.
+    ranks : Communicator
+        Between which the rows lie, in order; one thread each, since all must call in the same order.
 
     Returns
     -------
@@ -138,28 +157,79 @@ def boost(
     curves : list of dict
         Log-loss on both sets of rows after each round.
     """
-    prior = _prior(binned)
-    rounds: list[list[RegressionTree]] = []
-    curves: list[dict[str, float]] = []
+    prior = _prior(binned, ranks)
     with ThreadPoolExecutor(threads) as pool:
-        known = _Scores(binned, prior, pool, threads)
-        held_out = None if unseen is None or not unseen.labels.size else _Scores(unseen, prior, pool, threads)
-        grower = _Grower(binned, known, held_out, shape, threads)
-        known.refresh()
-        best, best_loss = 0, np.inf
-        for index in range(shape.rounds):
-            seeds = [tree_seed(seed, index * binned.classes + k, _DRAWN) for k in grower.own]
-            rounds.append(list(pool.map(grower.grow, grower.own, seeds)))
-            curves.append({"epoch": index + 1, "train_loss": known.refresh()})
-            if held_out is None:
-                continue
-            curves[-1]["validation_loss"] = held_out.refresh()
-            if curves[-1]["validation_loss"] < best_loss:
-                best, best_loss = index + 1, curves[-1]["validation_loss"]
-            elif shape.patience and index + 1 - best >= shape.patience:
+        known = _Scores(binned, prior, pool, threads, ranks)
+        held_out = _Scores(unseen, prior, pool, threads, ranks) if unseen and _rows(unseen, ranks) else None
+        course = _Course(_Grower(binned, known, held_out, shape, threads), seed)
+        size = chunk_size(shape.rounds, _rows(binned, ranks) * len(course.grower.own), _ENOUGH)
+        for first in range(0, shape.rounds, size):
+            course.go_on(range(first, min(first + size, shape.rounds)), kept)
+            if course.is_over:
                 break
-    kept = rounds[:best] if held_out is not None and shape.patience else rounds
-    return _as_models(kept, prior[grower.own], shape.learning_rate, len(binned.edges)), curves
+    rounds = course.rounds[: course.best] if course.ends_early else course.rounds
+    return _as_models(rounds, prior[course.grower.own], shape.learning_rate, len(binned.edges)), course.curves
+
+
+class _Course:
+    """Rounds one after the other, each learnt, or found among those that are kept."""
+
+    def __init__(self, grower: _Grower, seed: int) -> None:
+        self.grower, self.seed = grower, seed
+        self.rounds: list[list[RegressionTree]] = []
+        self.curves: list[dict[str, float]] = []
+        self.best, self.best_loss = 0, np.inf
+        self.ends_early = grower.held_out is not None and grower.shape.patience > 0
+        self.is_over = self.is_behind = False
+        grower.known.refresh()
+
+    def go_on(self, wanted: range, kept: Chunks | SharedChunks) -> None:
+        """So many rounds, or fewer if they end early."""
+        name, done = f"rounds-{wanted.start:05d}-{wanted.stop:05d}", len(self.rounds)
+        if found := kept.load(name):
+            self._repeat(found)
+            return
+        if self.is_behind:
+            self._refresh()
+            self.is_behind = False
+        for index in wanted:
+            self._learn(index)
+            if self.is_over:
+                break
+        trees, curves = [tree for trees in self.rounds[done:] for tree in trees], self.curves[done:]
+        losses = {key: np.array([point[key] for point in curves]) for key in curves[0] if key != "epoch"}
+        kept.save(name, trees_to_bytes(trees, **losses))
+
+    def _learn(self, index: int) -> None:
+        grower = self.grower
+        seeds = [tree_seed(self.seed, index * grower.binned.classes + k, _DRAWN) for k in grower.own]
+        self.rounds.append(list(grower.known.pool.map(grower.grow, grower.own, seeds)))
+        self._tell(self._refresh())
+
+    def _repeat(self, found: bytes) -> None:
+        trees, losses = trees_from_bytes(RegressionTree, found)
+        own = self.grower.own
+        for at in range(0, len(trees), len(own)):
+            self.rounds.append(trees[at : at + len(own)])
+            list(self.grower.known.pool.map(self.grower.repeat, own, self.rounds[-1]))
+            self._tell({key: float(values[at // len(own)]) for key, values in losses.items()})
+        self.is_behind = True
+
+    def _refresh(self) -> dict[str, float]:
+        losses = {"train_loss": self.grower.known.refresh()}
+        if self.grower.held_out is not None:
+            losses["validation_loss"] = self.grower.held_out.refresh()
+        return losses
+
+    def _tell(self, losses: dict[str, float]) -> None:
+        index = len(self.rounds)
+        self.curves.append({"epoch": index, **losses})
+        if "validation_loss" not in losses:
+            return
+        if losses["validation_loss"] < self.best_loss:
+            self.best, self.best_loss = index, losses["validation_loss"]
+        elif self.ends_early and index - self.best >= self.grower.shape.patience:
+            self.is_over = True
 
 
 class _Grower:
@@ -169,7 +239,7 @@ class _Grower:
         self.binned, self.known, self.held_out, self.shape = binned, known, held_out, shape
         self.own = [1] if binned.classes == 2 else list(range(binned.classes))
         self.n_bins = np.array([e.size + 1 for e in binned.edges], np.int64)
-        heaviest = max(1, int(binned.weights.sum(dtype=np.int64)))
+        heaviest = max(1, int(known.ranks.sum(np.array([binned.weights.sum(dtype=np.int64)]))[0]))
         self.unit = 2.0 ** min(_FINEST, int(np.log2((2**31 - 1) / heaviest)))
         rows = binned.labels.size
         self.buffers: SimpleQueue[tuple[np.ndarray, np.ndarray, np.ndarray]] = SimpleQueue()
@@ -181,31 +251,50 @@ class _Grower:
         shape, known = self.shape, self.known
         rows, codes, leaves = buffers = self.buffers.get()
         n = draw_rows(
-            known.probabilities[own], known.labels, known.weights, own, shape.sampling_threshold, self.unit, seed, rows, codes
+            known.probabilities[own], known.labels, known.weights, own, shape.sampling_threshold, self.unit, seed, rows, codes,
+            known.first,
         )
-        feature, cut, right = grow_newton_tree(
+        asked = (
             known.table, self.n_bins, rows[:n], codes[:n], shape.depth, self.unit, shape.penalty, shape.curvature_per_leaf
         )
-        nodes = pack_nodes(feature, cut, right)
-        find_leaves(known.table, nodes, leaves)
+        feature, cut, right = grow_newton_tree(*asked) if known.ranks.size == 1 else grow_newton_together(*asked, known.ranks)
+        find_leaves(known.table, nodes := pack_nodes(feature, cut, right), leaves)
         # Drawn rows chose the splits; what a leaf says is of all of its rows.
-        sums = leaf_statistics(leaves, known.probabilities[own], known.labels, known.weights, own, feature.size)
+        found = leaf_statistics(leaves, known.probabilities[own], known.labels, known.weights, own, feature.size)
+        sums = known.ranks.sum(found)
         _add_up(sums, right)
-        step = sums[:, 1] / np.maximum(sums[:, 3] + shape.penalty * FINE, 1.0)
-        moves = (shape.learning_rate * step).astype(np.float32)
-        add_values(known.scores[own], leaves, moves)
+        half = sums[:, 1] / np.maximum(sums[:, 3] + shape.penalty * FINE, 1.0) / 2
+        self._move(own, nodes, leaves, half)
         self.buffers.put(buffers)
+        stats = sums[:, :3] / np.array([1.0, FINE, FINE])
+        threshold = thresholds_of(self.binned.edges, feature, cut)
+        return RegressionTree(feature, threshold, right, stats, _gain(feature, right, stats), half)
+
+    def repeat(self, own: int, tree: RegressionTree) -> None:
+        """Move the scores as when this tree was grown."""
+        rows, codes, leaves = self.buffers.get()
+        nodes = pack_nodes(tree.feature, cuts_of(self.binned.edges, tree.feature, tree.threshold), tree.right)
+        find_leaves(self.known.table, nodes, leaves)
+        self._move(own, nodes, leaves, tree.prediction)
+        self.buffers.put((rows, codes, leaves))
+
+    def _move(self, own: int, nodes: np.ndarray, leaves: np.ndarray, half: np.ndarray) -> None:
+        # Twice a half is exact, so that a tree that was kept moves scores by the same bits.
+        moves = (self.shape.learning_rate * (2 * half)).astype(np.float32)
+        add_values(self.known.scores[own], leaves, moves)
         if self.held_out is not None:
             elsewhere = np.empty(self.held_out.labels.size, np.int32)
             find_leaves(self.held_out.table, nodes, elsewhere)
             add_values(self.held_out.scores[own], elsewhere, moves)
-        stats = sums[:, :3] / np.array([1.0, FINE, FINE])
-        threshold = thresholds_of(self.binned.edges, feature, cut)
-        return RegressionTree(feature, threshold, right, stats, _gain(feature, right, stats), step / 2)
 
 
-def _prior(binned: Binned) -> np.ndarray:
-    counts = np.bincount(binned.labels, weights=binned.weights, minlength=binned.classes)
+def _rows(binned: Binned, ranks: Communicator) -> int:
+    return int(ranks.sum(np.array([binned.labels.size], np.int64))[0])
+
+
+def _prior(binned: Binned, ranks: Communicator) -> np.ndarray:
+    own = np.bincount(binned.labels, weights=binned.weights, minlength=binned.classes)
+    counts = ranks.sum(own.astype(np.int64))  # of no rows, bincount has whole numbers and not doubles
     scores = np.log(np.clip(counts / max(counts.sum(), 1.0), _LEAST_SHARE, 1.0))
     return np.array([0.0, scores[1] - scores[0]]) if binned.classes == 2 else scores
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from iomt_ids.models.histogram.bins import bin_rows
 from iomt_ids.models.histogram.grow import bootstrap_counts, grow_tree, mix
 from iomt_ids.models.histogram.sketch import Sketch
 
-_MOST_WEIGHT = 2**31 - 1
+MOST_WEIGHT = 2**31 - 1
 _SEEN, _DRAWN = 1, 2
 
 
@@ -122,6 +123,8 @@ class Binned:
     edges : list of ndarray of float64
         Thresholds between the bins of each feature.
     classes : int
+    first : int
+        How many rows come before them, if these are a part of all rows.
     """
 
     columns: np.ndarray
@@ -129,6 +132,14 @@ class Binned:
     weights: np.ndarray
     edges: Sequence[np.ndarray]
     classes: int
+    first: int = 0
+
+    def content(self) -> str:
+        """SHA-256 of the rows and of what their bins mean."""
+        hashed = hashlib.sha256(str((self.classes, [e.size for e in self.edges], self.labels.size)).encode())
+        for array in (*self.edges, self.labels, self.weights, *self.columns):
+            hashed.update(np.ascontiguousarray(array).data)
+        return hashed.hexdigest()
 
 
 def importances_of(groups: Sequence[Sequence[Any]], features: int) -> np.ndarray:
@@ -202,12 +213,13 @@ def grow(binned: Binned, shape: Shape, seed: int, wanted: Iterable[int]) -> list
     per_node = features_wanted(shape.features_per_node, len(binned.edges))
     grown = []
     for index in wanted:
-        counts = bootstrap_counts(binned.weights, tree_seed(seed, index, _SEEN))
-        if int(counts.sum(dtype=np.int64)) > _MOST_WEIGHT or (counts.size and counts.max() >= 2**24):
+        bag, drawn = seeds_of(seed, index)
+        counts = bootstrap_counts(binned.weights, bag, binned.first)
+        if int(counts.sum(dtype=np.int64)) > MOST_WEIGHT or (counts.size and counts.max() >= 2**24):
             raise ContractError("random_forest: more than 2**31 - 1 rows, or one row more than 2**24 times")
         feature, cut, right, found, gain = grow_tree(
             binned.columns, n_bins, binned.labels, counts, binned.classes, shape.depth, per_node,
-            shape.rows_per_leaf, tree_seed(seed, index, _DRAWN),
+            shape.rows_per_leaf, drawn, np.uint64(1),
         )
         threshold = thresholds_of(binned.edges, feature, cut)
         grown.append(Tree(feature, threshold, right, found.astype(np.int64), gain))
@@ -219,6 +231,11 @@ def grow_threaded(binned: Binned, shape: Shape, seed: int, threads: int) -> Fore
     with ThreadPoolExecutor(threads) as pool:
         grown = pool.map(lambda index: grow(binned, shape, seed, [index])[0], range(shape.trees))
         return Forest(tuple(grown), len(binned.edges), binned.classes)
+
+
+def seeds_of(seed: int, index: int) -> tuple[np.uint64, np.uint64]:
+    """Of a tree's bootstrap, and of the features of its nodes."""
+    return tree_seed(seed, index, _SEEN), tree_seed(seed, index, _DRAWN)
 
 
 def tree_seed(seed: int, index: int, purpose: int) -> np.uint64:
@@ -236,3 +253,12 @@ def thresholds_of(edges: Sequence[np.ndarray], feature: np.ndarray, cut: np.ndar
     inner = feature >= 0
     threshold[inner] = np.concatenate(edges)[starts[feature[inner]] + cut[inner]]
     return threshold
+
+
+def cuts_of(edges: Sequence[np.ndarray], feature: np.ndarray, threshold: np.ndarray) -> np.ndarray:
+    """The last bin of the left side of each node; -1 at leaves: the inverse of `thresholds_of`."""
+    cut = np.full(feature.size, -1, np.int32)
+    for f in np.unique(feature[feature >= 0]):
+        here = feature == f
+        cut[here] = np.searchsorted(edges[f], threshold[here])
+    return cut

@@ -31,11 +31,11 @@ def mix(value: np.uint64) -> Any:
 
 
 @compiled
-def bootstrap_counts(weights: np.ndarray, seed: np.uint64) -> Any:
-    """How often a tree sees each row: Poisson(1) for each of the rows that a weight stands for."""
+def bootstrap_counts(weights: np.ndarray, seed: np.uint64, first: int) -> Any:
+    """How often a tree sees each row: Poisson(1) for each of the rows that a weight stands for; ``first`` numbers the first."""
     counts = np.zeros(weights.size, np.uint32)
     for row in range(weights.size):
-        place = mix(seed ^ mix(np.uint64(row)))
+        place = mix(seed ^ mix(np.uint64(first + row)))
         for copy in range(weights[row]):
             chance = np.float64(mix(place + np.uint64(copy)) >> _S11) * 2.0**-53
             count = 0
@@ -59,7 +59,7 @@ def draw_features(order: np.ndarray, seed: np.uint64, path: np.uint64, wanted: i
 
 
 @compiled
-def _add(slab: np.ndarray, column: np.ndarray, rows: np.ndarray, codes: np.ndarray, classes: np.uint32) -> None:
+def add_rows(slab: np.ndarray, column: np.ndarray, rows: np.ndarray, codes: np.ndarray, classes: np.uint32) -> None:
     for i in range(rows.size):
         code = codes[i]
         slab[np.uint32(column[rows[i]]) * classes + (code & np.uint32(255))] += code >> np.uint32(8)
@@ -147,15 +147,15 @@ def _find_split(
             _subtract(slab, columns[f], others, other_codes, np.uint32(classes))
         else:
             slab[:] = 0
-            _add(slab, columns[f], mine, mine_codes, np.uint32(classes))
+            add_rows(slab, columns[f], mine, mine_codes, np.uint32(classes))
         score, bin_ = best_cut(slab, n_bins[f], totals, present, left, least)
-        if score > best and _gain(score, totals) > LEAST_GAIN:
+        if score > best and gain_of(score, totals) > LEAST_GAIN:
             best, feature, cut, place = score, f, bin_, at
     return feature, cut, best, place
 
 
 @compiled
-def _gain(score: float, totals: np.ndarray) -> float:
+def gain_of(score: float, totals: np.ndarray) -> float:
     weight, squares = 0, 0
     for n in totals:
         weight += n
@@ -164,7 +164,8 @@ def _gain(score: float, totals: np.ndarray) -> float:
 
 
 @compiled
-def _in_bag(labels: np.ndarray, weights: np.ndarray) -> Any:
+def in_bag(labels: np.ndarray, weights: np.ndarray) -> Any:
+    """Rows that count, and in one word each how often and their class."""
     rows = np.flatnonzero(weights).astype(np.uint32)
     codes = np.empty(rows.size, np.uint32)
     for i in range(rows.size):
@@ -175,9 +176,9 @@ def _in_bag(labels: np.ndarray, weights: np.ndarray) -> Any:
 @compiled
 def grow_tree(
     columns: np.ndarray, n_bins: np.ndarray, labels: np.ndarray, weights: np.ndarray, classes: int, depth: int,
-    wanted: int, least: int, seed: np.uint64,
+    wanted: int, least: int, seed: np.uint64, root: np.uint64,
 ) -> Any:
-    """Grow one tree.
+    """Grow one tree, or what is below a node of one.
 
     Parameters
     ----------
@@ -190,6 +191,8 @@ def grow_tree(
         Classes, deepest level (0 is the root alone), features a node, least weight of a leaf.
     seed : uint64
         Of the features of each node.
+    root : uint64
+        Path of the node to start from, 1 for a whole tree: left children have twice the path, right ones 1 more.
 
     Returns
     -------
@@ -199,7 +202,7 @@ def grow_tree(
     gain : ndarray of float64, shape (nodes,)
         Decrease of the Gini impurity; -1 at a leaf, as MLlib has it.
     """
-    rows, codes = _in_bag(labels, weights)
+    rows, codes = in_bag(labels, weights)
     spare, spare_codes = np.empty_like(rows), np.empty_like(codes)
     n_features, most = n_bins.size, max(1, min(2 * rows.size, 2 ** (min(depth, 40) + 1)))
     feature, cut, right = np.full(most, -1, np.int32), np.full(most, -1, np.int32), np.full(most, -1, np.int32)
@@ -213,7 +216,7 @@ def grow_tree(
     totals = np.zeros((depth + 2, classes), np.int64)
     for code in codes:
         totals[0, code & np.uint32(255)] += np.int64(code >> np.uint32(8))
-    waiting[0, 1], waiting[0, 5] = rows.size, -1
+    waiting[0, 1], waiting[0, 5], paths[0] = rows.size, -1, root
     nodes, top = 0, 1
     while top > 0:
         top -= 1
@@ -236,7 +239,7 @@ def grow_tree(
         place[level + 1] = -1
         for i in range(wanted):
             place[level + 1, order[i]] = i
-        feature[node], cut[node], gain[node] = f, b, _gain(score, own)
+        feature[node], cut[node], gain[node] = f, b, gain_of(score, own)
         here = slice(span[0], span[1])
         middle = span[0] + divide(columns[f], b, rows[here], codes[here], spare, spare_codes)
         left[:] = 0

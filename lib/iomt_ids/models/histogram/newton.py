@@ -14,7 +14,7 @@ import numpy as np
 from iomt_ids.distributed.compiled import compiled
 from iomt_ids.models.histogram.grow import divide, mix
 
-_HALF, _LOW = np.int64(32), np.int64(0xFFFFFFFF)
+_HALF, LOW_HALF = np.int64(32), np.int64(0xFFFFFFFF)
 _S11 = np.uint64(11)
 # Of the statistics of leaves, which are of all rows: sums of 2**31 rows stay below 2**63.
 FINE = 2.0**30
@@ -53,12 +53,13 @@ def softmax(scores: np.ndarray, probabilities: np.ndarray, start: int, stop: int
 @compiled
 def draw_rows(
     probability: np.ndarray, labels: np.ndarray, weights: np.ndarray, own: int, threshold: float, unit: float, seed: np.uint64,
-    rows: np.ndarray, codes: np.ndarray,
+    rows: np.ndarray, codes: np.ndarray, first: int,
 ) -> int:
     """Rows that a tree is grown from, with gradient and curvature in one word each.
 
     A row whose gradient is below the threshold is drawn with a chance in proportion to it, and then stands for those that
-    were not: sums keep their expectation (minimal variance sampling, Ibragimov and Gusev, NeurIPS 2019).
+    were not: sums keep their expectation (minimal variance sampling, Ibragimov and Gusev, NeurIPS 2019). Chances are of a
+    row's number among all rows, which is ``first`` for the first of these.
     """
     n = 0
     for row in range(labels.size):
@@ -66,7 +67,7 @@ def draw_rows(
         size = abs(g)
         h = size * (1.0 - size)
         if size < threshold:
-            chance = np.float64(mix(seed ^ np.uint64(row)) >> _S11) * 2.0**-53
+            chance = np.float64(mix(seed ^ np.uint64(first + row)) >> _S11) * 2.0**-53
             if chance * threshold >= size:
                 continue
             up = threshold / size
@@ -79,7 +80,8 @@ def draw_rows(
 
 
 @compiled
-def _fill(slab: np.ndarray, table: np.ndarray, rows: np.ndarray, codes: np.ndarray, stride: np.uint32) -> None:
+def fill(slab: np.ndarray, table: np.ndarray, rows: np.ndarray, codes: np.ndarray, stride: np.uint32) -> None:
+    """Add the words of some rows to the histograms of all features, which lie ``stride`` apart."""
     for i in range(rows.size):
         row, code, at = rows[i], codes[i], np.uint32(0)
         for f in range(np.uint32(table.shape[1])):
@@ -106,7 +108,7 @@ def best_split(slab: np.ndarray, n_bins: np.ndarray, stride: int, penalty: float
             if here == 0:
                 continue
             right = whole - left
-            h_left, h_right = np.float64(left & _LOW), np.float64(right & _LOW)
+            h_left, h_right = np.float64(left & LOW_HALF), np.float64(right & LOW_HALF)
             if h_right < least:
                 break
             if previous >= 0 and h_left >= least:
@@ -153,7 +155,7 @@ def grow_newton_tree(
     waiting = np.zeros((depth + 2, 6), np.int64)
     waiting[0, 1], waiting[0, 4], waiting[0, 5] = rows.size, -1, codes.sum()
     slabs[0, 0] = 0
-    _fill(slabs[0, 0], table, rows, codes, np.uint32(stride))
+    fill(slabs[0, 0], table, rows, codes, np.uint32(stride))
     nodes, top = 0, 1
     while top > 0:
         top -= 1
@@ -162,11 +164,11 @@ def grow_newton_tree(
         nodes += 1
         if parent >= 0:
             right[parent] = node
-        if level == depth or np.float64(whole & _LOW) < 2 * least * unit:
+        if level == depth or np.float64(whole & LOW_HALF) < 2 * least * unit:
             continue
         slab = slabs[level, side]
         score, f, b, left = best_split(slab, n_bins, stride, penalty * unit, max(least * unit, 1.0))
-        g, h = np.float64(whole >> _HALF), np.float64(whole & _LOW)
+        g, h = np.float64(whole >> _HALF), np.float64(whole & LOW_HALF)
         if f < 0 or score - g * g / (h + penalty * unit) <= 1e-6 * unit:
             continue
         feature[node], cut[node] = f, b
@@ -175,7 +177,7 @@ def grow_newton_tree(
             small = np.int64(middle - start > stop - middle)
             here = slice(middle, stop) if small else slice(start, middle)
             slabs[level + 1, small] = 0
-            _fill(slabs[level + 1, small], table, rows[here], codes[here], np.uint32(stride))
+            fill(slabs[level + 1, small], table, rows[here], codes[here], np.uint32(stride))
             slabs[level + 1, 1 - small] = slab - slabs[level + 1, small]
         _wait(waiting, top, middle, stop, level + 1, 1, node, whole - left)
         _wait(waiting, top + 1, start, middle, level + 1, 0, -1, left)

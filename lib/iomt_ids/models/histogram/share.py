@@ -3,12 +3,15 @@
 The first pass draws a sample to cut bins from, the second bins. What leaves a task is bytes: a sample, bins, trees; no
 row goes through Python by itself. Nothing depends on how rows are spread: the sample is that of the smallest hashes of
 `flow_id`, bins are put in its order, trees have seeds of their own. Trees of a forest are spread over tasks; boosting is
-one task with a thread a core, because each round needs what the one before has learnt about every row.
+one task with a thread a core, because each round needs what the one before has learnt about every row. Tasks leave the
+trees that they have finished in the run's folder, and find there what a task or a job before them has finished. More bins
+than an executor holds are not shared but `spread`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -17,17 +20,21 @@ from pyspark import SparkContext
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from iomt_ids.contract.errors import LaunchError
+from iomt_ids.contract.errors import ConfigError
 from iomt_ids.contract.problem import Problem
+from iomt_ids.distributed.checkpoint import identity_of
+from iomt_ids.distributed.chunks import Chunks, chunks_of
 from iomt_ids.models.histogram.bins import bin_rows
+from iomt_ids.models.histogram.blocks import ID, in_blocks, one_row
 from iomt_ids.models.histogram.boost import Boosting, BoostShape, boost
 from iomt_ids.models.histogram.forest import Binned, Forest, Shape, Tree, grow
-from iomt_ids.models.histogram.score import matrix
+from iomt_ids.models.histogram.keep import forest_chunks, found_or_grown
 from iomt_ids.models.histogram.sketch import Sketch
+from iomt_ids.models.histogram.spread import spread_over
 from iomt_ids.models.vectors import CLASS, WEIGHT, dense_class
 
-_ID = "flow_id"
-# Every executor holds all bins, and so does the driver while it sorts them.
+SHARINGS = ("auto", "shared", "spread")
+# Of bins that are shared: every executor holds all of them, and so does the driver while it sorts them.
 _MOST_BYTES = 800 << 20
 _BYTES_A_ROW = 17  # beside the bins: flow_id, class and weight
 _BYTES_A_SCORE = 8  # of each class, while boosting: score and probability
@@ -35,31 +42,42 @@ _SKETCH = "flow_id binary, label binary, rows binary, counts binary, values bina
 _BINS = "flow_id binary, label binary, weight binary, bins binary"
 
 
-def fit_forest(flows: DataFrame, problem: Problem, shape: Shape, seed: int) -> Forest:
+def fit_forest(
+    flows: DataFrame, problem: Problem, shape: Shape, seed: int, launcher: Any = None, sharing: str = "auto"
+) -> Forest:
     """Grow a forest; the same seed gives the same trees on however many partitions and executors.
 
     Parameters
     ----------
     flows : DataFrame
         Rows with `flow_id`, the task's label and the features.
+    launcher : Launcher, optional
+        If it is one that resumes, finished trees are kept in its folder. Starts the ranks, if there are any.
+    sharing : str
+        One of `SHARINGS`: whether all bins are ``shared`` with every executor, or ``spread`` over ranks (`spread`), or
+        whichever fits.
 
     Raises
     ------
     LaunchError
-        If the bins (a byte a value) do not fit in one executor. Growing trees over executors that each hold a part of
-        the rows is not built yet.
+        If ranks cannot be started, or do not see the run's folder.
     ContractError
         In the task, if a feature is missing.
     """
     rows = _rows(flows, problem)
     sketch = _sketch_rows(rows, problem, shape.bins)
-    _require_room(sketch, "random_forest", bytes_a_row=len(problem.features) + _BYTES_A_ROW)
-    binned = _bin_rows(rows, problem, _edges(sketch, problem))
-    return Forest(tuple(_grow_as_tasks(rows, binned, shape, seed)), len(problem.features), len(problem.labels))
+    edges = _edges(sketch, problem)
+    if _is_spread(sharing, sketch, bytes_a_row=len(problem.features) + _BYTES_A_ROW):
+        with spread_over(launcher, rows.sparkSession, problem.features, edges, len(problem.labels)) as spread:
+            return spread.forest(rows, shape, seed)
+    binned = _bin_rows(rows, problem, edges)
+    kept = chunks_of(launcher, lambda: _identity("forest", shape, seed, binned))
+    return Forest(tuple(_grow_as_tasks(rows, binned, shape, seed, kept)), len(problem.features), len(problem.labels))
 
 
 def fit_boosting(
-    flows: DataFrame, problem: Problem, shape: BoostShape, seed: int, *, validation: DataFrame
+    flows: DataFrame, problem: Problem, shape: BoostShape, seed: int, launcher: Any = None, sharing: str = "auto", *,
+    validation: DataFrame,
 ) -> tuple[Boosting, list[dict[str, float]]]:
     """Boost trees, with the same guarantee; validation rows end the rounds.
 
@@ -72,25 +90,29 @@ def fit_boosting(
     Raises
     ------
     LaunchError
-        If bins and scores do not fit in one executor.
+        As `fit_forest`.
     ContractError
         In the task, if a feature is missing.
     """
     rows = _rows(flows, problem)
     sketch = _sketch_rows(rows, problem, shape.bins)
     needed = 2 * len(problem.features) + _BYTES_A_ROW + _BYTES_A_SCORE * len(problem.labels)
-    _require_room(sketch, "gradient_boosted", bytes_a_row=needed)
     edges = _edges(sketch, problem)
+    held_out = _rows(validation, problem) if shape.patience else None
+    if _is_spread(sharing, sketch, bytes_a_row=needed):
+        with spread_over(launcher, rows.sparkSession, problem.features, edges, len(problem.labels)) as spread:
+            return spread.boosting(rows, held_out, shape, seed)
     binned = _bin_rows(rows, problem, edges)
-    unseen = _bin_rows(_rows(validation, problem), problem, edges) if shape.patience else None
-    return _boost_as_task(rows, binned, unseen, shape, seed)
+    unseen = None if held_out is None else _bin_rows(held_out, problem, edges)
+    kept = chunks_of(launcher, lambda: _identity("boosting", shape, seed, binned, *([unseen] if unseen else [])))
+    return _boost_as_task(rows, binned, unseen, shape, seed, kept)
 
 
 def _rows(flows: DataFrame, problem: Problem) -> DataFrame:
     """Distinct vectors of classes to be learnt, with what each weighs: validation may hold other classes."""
     values = [F.col(name).cast("double").alias(name) for name in problem.features]
     weight = F.col(problem.copies_column).cast("long").alias(WEIGHT)
-    known = flows.select(_ID, dense_class(problem).alias(CLASS), weight, *values)
+    known = flows.select(ID, dense_class(problem).alias(CLASS), weight, *values)
     return known.filter((F.col(CLASS) >= 0) & (F.col(WEIGHT) > 0))
 
 
@@ -98,14 +120,10 @@ def _edges(sketch: Sketch, problem: Problem) -> list[np.ndarray]:
     return [sketch.edges(f) for f in range(len(problem.features))]
 
 
-def _require_room(sketch: Sketch, detector: str, *, bytes_a_row: int) -> None:
-    rows = int(sketch.counts.sum())
-    needed = rows * bytes_a_row
-    if needed > _MOST_BYTES:
-        raise LaunchError(
-            f"{rows} rows of {len(sketch.distinct)} features are {needed >> 20} MiB in bins, more than the {_MOST_BYTES >> 20} MiB "
-            f"that are shared with every executor; train with --set models.{detector}.engine=mllib"
-        )
+def _is_spread(sharing: str, sketch: Sketch, *, bytes_a_row: int) -> bool:
+    if sharing not in SHARINGS:
+        raise ConfigError(f"sharing is {sharing!r}: {', '.join(SHARINGS[:-1])} or {SHARINGS[-1]}")
+    return sharing == "spread" or (sharing == "auto" and int(sketch.counts.sum()) * bytes_a_row > _MOST_BYTES)
 
 
 def _sketch_rows(rows: DataFrame, problem: Problem, limit: int) -> Sketch:
@@ -113,10 +131,10 @@ def _sketch_rows(rows: DataFrame, problem: Problem, limit: int) -> Sketch:
 
     def sketch(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         mine = Sketch.empty(len(features), classes, limit)
-        for ids, labels, _, values in _blocks(batches, features):
+        for ids, labels, _, values in in_blocks(batches, features):
             mine = mine.merge(Sketch.of(ids, labels, values, classes, limit))
         if mine.counts.any():
-            yield _one_row(_SKETCH, mine.as_bytes())
+            yield one_row(_SKETCH, mine.as_bytes())
 
     merged = Sketch.empty(len(features), classes, limit)
     for row in rows.mapInArrow(sketch, _SKETCH).toArrow().to_pylist():
@@ -129,8 +147,8 @@ def _bin_rows(rows: DataFrame, problem: Problem, edges: Sequence[np.ndarray]) ->
     shared = rows.sparkSession.sparkContext.broadcast(list(edges))
 
     def to_bins(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for *told, values in _blocks(batches, features):
-            yield _one_row(_BINS, [*[array.tobytes() for array in told], bin_rows(values, shared.value).tobytes()])
+        for *told, values in in_blocks(batches, features):
+            yield one_row(_BINS, [*[array.tobytes() for array in told], bin_rows(values, shared.value).tobytes()])
 
     table = rows.mapInArrow(to_bins, _BINS).toArrow()
     ids, labels, weights = (
@@ -145,58 +163,43 @@ def _bin_rows(rows: DataFrame, problem: Problem, edges: Sequence[np.ndarray]) ->
     return Binned(columns, labels[order], weights[order], edges, len(problem.labels))
 
 
-def _grow_as_tasks(rows: DataFrame, binned: Binned, shape: Shape, seed: int) -> list[Tree]:
+def _identity(what: str, shape: Any, seed: int, *binned: Binned) -> str:
+    return identity_of(what, {"shape": asdict(shape), "seed": seed, "rows": [b.content() for b in binned]})
+
+
+def _grow_as_tasks(rows: DataFrame, binned: Binned, shape: Shape, seed: int, kept: Chunks) -> list[Tree]:
     context = rows.sparkSession.sparkContext
     shared = context.broadcast(binned)
+    chunks = forest_chunks(shape.trees, binned.labels.size)
     # A few tasks a core: trees differ in size, and a killed task costs only its own trees.
-    tasks = min(shape.trees, 4 * max(1, context.defaultParallelism))
+    tasks = min(len(chunks), 4 * max(1, context.defaultParallelism))
     try:
-        return context.parallelize(range(shape.trees), tasks).mapPartitions(_growing(shared, shape, seed)).collect()
+        return context.parallelize(chunks, tasks).flatMap(_growing(shared, shape, seed, kept)).collect()
     finally:
         shared.unpersist()
 
 
-def _growing(shared: Any, shape: Shape, seed: int) -> Callable[[Iterable[int]], list[Tree]]:
-    return lambda wanted: grow(shared.value, shape, seed, wanted)
+def _growing(shared: Any, shape: Shape, seed: int, kept: Chunks) -> Callable[[range], list[Tree]]:
+    return lambda wanted: found_or_grown(wanted, kept, lambda: grow(shared.value, shape, seed, wanted))
 
 
 def _boost_as_task(
-    rows: DataFrame, binned: Binned, unseen: Binned | None, shape: BoostShape, seed: int
+    rows: DataFrame, binned: Binned, unseen: Binned | None, shape: BoostShape, seed: int, kept: Chunks
 ) -> tuple[Boosting, list[dict[str, float]]]:
     context = rows.sparkSession.sparkContext
     shared = context.broadcast((binned, unseen))
     threads = _cores_of_an_executor(context)
     try:
-        return context.parallelize([0], 1).mapPartitions(_boosting(shared, shape, seed, threads)).collect()[0]
+        return context.parallelize([0], 1).mapPartitions(_boosting(shared, shape, seed, threads, kept)).collect()[0]
     finally:
         shared.unpersist()
 
 
-def _boosting(shared: Any, shape: BoostShape, seed: int, threads: int) -> Callable[[Iterable[int]], list[Any]]:
-    return lambda _: [boost(shared.value[0], shape, seed, threads=threads, unseen=shared.value[1])]
+def _boosting(shared: Any, shape: BoostShape, seed: int, threads: int, kept: Chunks) -> Callable[[Iterable[int]], list[Any]]:
+    return lambda _: [boost(shared.value[0], shape, seed, threads=threads, unseen=shared.value[1], kept=kept)]
 
 
 def _cores_of_an_executor(context: SparkContext) -> int:
     """Threads of the one task: rounds wait for each other, and a Spark job a round would cost more than it computes."""
     cores = context.getConf().get("spark.executor.cores")
     return context.defaultParallelism if str(context.master).startswith("local") else int(cores or 1)
-
-
-def _blocks(
-    batches: Iterator[pa.RecordBatch], features: Sequence[str], rows: int = 200_000
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """Ids, classes, weights and values of a partition in blocks large enough for numpy and small enough for memory."""
-    held: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
-    for batch in batches:
-        ids, labels, weights = (batch.column(n).to_numpy(zero_copy_only=False) for n in (_ID, CLASS, WEIGHT))
-        held.append((ids, labels.astype(np.uint8), weights, matrix(batch, features)))
-        if sum(len(ids) for ids, *_ in held) >= rows:
-            yield tuple(map(np.concatenate, zip(*held, strict=True)))  # type: ignore[misc]
-            held = []
-    if held:
-        yield tuple(map(np.concatenate, zip(*held, strict=True)))  # type: ignore[misc]
-
-
-def _one_row(schema: str, values: Sequence[bytes]) -> pa.RecordBatch:
-    names = [field.split(" ")[0] for field in schema.split(", ")]
-    return pa.RecordBatch.from_pydict({n: pa.array([v], pa.binary()) for n, v in zip(names, values, strict=True)})

@@ -1,0 +1,314 @@
+"""Trees whose rows lie on several ranks: each node's histograms are filled where its rows are, and added up.
+
+Every rank knows the same nodes, sums and cuts, and only its own rows. Sums are whole numbers, so the trees are those that
+`grow` and `newton` grow from all rows in one place, to the last bit. Large nodes are split in groups, whose histograms
+travel together and are bounded in memory. A node of few rows has more bytes of histograms below it than of rows: its rows
+are brought to one rank, which grows all that is below it (as Cisco's ORaF does for MLlib's forest).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from iomt_ids.contract.errors import ContractError
+from iomt_ids.distributed.work import Communicator, gather
+from iomt_ids.models.histogram.forest import (
+    MOST_WEIGHT,
+    Binned,
+    Shape,
+    Tree,
+    features_wanted,
+    seeds_of,
+    thresholds_of,
+)
+from iomt_ids.models.histogram.grow import (
+    LEAST_GAIN,
+    add_rows,
+    best_cut,
+    bootstrap_counts,
+    divide,
+    draw_features,
+    gain_of,
+    grow_tree,
+    in_bag,
+)
+from iomt_ids.models.histogram.keep import trees_from_bytes, trees_to_bytes
+from iomt_ids.models.histogram.newton import LOW_HALF, best_split, fill
+
+# Weight of a node that one rank grows by itself: with 42 features its rows are a few megabytes.
+SMALL = 1 << 17
+# Of histograms, or of rows, that travel at once.
+_MOST_BYTES = 32 << 20
+
+
+@dataclass
+class Branch:
+    """A node on every rank.
+
+    Attributes
+    ----------
+    start, stop : int
+        Where this rank's rows of it are.
+    sums : ndarray or int
+        Of all ranks' rows: counts of classes, or gradient and curvature in one word.
+    level, path : int
+        The root is at level 0 and has path 1; children have twice the path, the right one 1 more.
+    feature, cut, gain : int, int, float
+        Of its split; -1 at a leaf.
+    left, right : Branch or None
+    below : Tree or None
+        Itself and all below it, if one rank has grown that.
+    """
+
+    start: int
+    stop: int
+    sums: Any
+    level: int
+    path: int
+    feature: int = -1
+    cut: int = -1
+    gain: float = -1.0
+    left: Branch | None = None
+    right: Branch | None = None
+    below: Tree | None = None
+
+    def split(self, feature: int, cut: int, middle: int, left: Any, right: Any) -> list[Branch]:
+        """Its children, the left one first; given the place of the right one's rows and the sums of both."""
+        self.feature, self.cut = int(feature), int(cut)
+        self.left = Branch(self.start, middle, left, self.level + 1, 2 * self.path)
+        self.right = Branch(middle, self.stop, right, self.level + 1, 2 * self.path + 1)
+        return [self.left, self.right]
+
+
+class Rows:
+    """This rank's rows of a tree, those of a node side by side."""
+
+    def __init__(self, rows: np.ndarray, codes: np.ndarray) -> None:
+        self.rows, self.codes = rows, codes
+        self._spare, self._spare_codes = np.empty_like(rows), np.empty_like(codes)
+
+    def of(self, node: Branch) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of a node and what they stand for."""
+        return self.rows[node.start : node.stop], self.codes[node.start : node.stop]
+
+    def divide(self, node: Branch, column: np.ndarray, cut: int) -> int:
+        """Put the rows of the left side first; where the right side starts."""
+        return node.start + int(divide(column, cut, *self.of(node), self._spare, self._spare_codes))
+
+
+def grow_together(share: Binned, shape: Shape, seed: int, index: int, ranks: Communicator, *, small: int = SMALL) -> Tree:
+    """One tree of a forest, as `forest.grow` grows it from the rows of all ranks in order.
+
+    Parameters
+    ----------
+    share : Binned
+        This rank's rows; ``first`` is how many rows come before them.
+    small : int
+        Nodes up to this weight are grown by one rank.
+    """
+    return _ForestTree(share, shape, seed, index, ranks).grow(small)
+
+
+class _ForestTree:
+    def __init__(self, share: Binned, shape: Shape, seed: int, index: int, ranks: Communicator) -> None:
+        self.share, self.shape, self.index, self.ranks = share, shape, index, ranks
+        self.n_bins = np.array([e.size + 1 for e in share.edges], np.int64)
+        self.wanted = features_wanted(shape.features_per_node, self.n_bins.size)
+        self.stride = int(self.n_bins.max()) * share.classes
+        bag, self.seed = seeds_of(seed, index)
+        counts = bootstrap_counts(share.weights, bag, share.first)
+        if int(ranks.sum(np.array([(counts >= 2**24).sum()], np.int64))[0]):
+            raise ContractError("random_forest: one row more than 2**24 times")
+        self.rows = Rows(*in_bag(share.labels, counts))
+        own = np.bincount(share.labels, weights=counts, minlength=share.classes).astype(np.int64)
+        self.root = Branch(0, self.rows.rows.size, ranks.sum(own), 0, 1)
+        if self.root.sums.sum() > MOST_WEIGHT:
+            raise ContractError("random_forest: more than 2**31 - 1 rows")
+
+    def grow(self, small: int) -> Tree:
+        waiting: list[list[Branch]] = [[self.root]]
+        few: list[Branch] = []
+        at_once = max(1, _MOST_BYTES // (8 * self.wanted * self.stride))
+        while waiting:
+            large: list[Branch] = []
+            for node in filter(self._can_split, waiting.pop()):
+                (few if node.sums.sum() <= small else large).append(node)
+            children = self._split(large) if large else []
+            waiting += [children[i : i + at_once] for i in range(0, len(children), at_once)][::-1]
+        self._grow_below(few)
+        return spliced(self.root, self.share)
+
+    def _can_split(self, node: Branch) -> bool:
+        enough = node.sums.sum() >= 2 * self.shape.rows_per_leaf and np.count_nonzero(node.sums) > 1
+        return node.level < self.shape.depth and bool(enough)
+
+    def _split(self, nodes: list[Branch]) -> list[Branch]:
+        orders = np.empty((len(nodes), self.n_bins.size), np.int64)
+        for order, node in zip(orders, nodes, strict=True):
+            draw_features(order, self.seed, np.uint64(node.path), self.wanted)
+        slabs = self._histograms(nodes, orders[:, : self.wanted])
+        stuck = [i for i, node in enumerate(nodes) if not self._choose(node, orders[i], slabs[i])]
+        at_once = max(1, _MOST_BYTES // (8 * self.n_bins.size * self.stride))
+        for start in range(0, len(stuck) if self.wanted < self.n_bins.size else 0, at_once):
+            some = stuck[start : start + at_once]
+            others = self._histograms([nodes[i] for i in some], orders[some, self.wanted :])
+            for i, slab in zip(some, others, strict=True):
+                self._choose(nodes[i], orders[i, self.wanted :], slab, ends_at_first=True)
+        return [child for node in nodes if node.left and node.right for child in (node.left, node.right)]
+
+    def _histograms(self, nodes: list[Branch], features: np.ndarray) -> np.ndarray:
+        """Of some features of each node, over the rows of all ranks."""
+        slabs = np.zeros((*features.shape, self.stride), np.uint32)
+        for of_node, mine, node in zip(slabs, features, nodes, strict=True):
+            rows, codes = self.rows.of(node)
+            for slab, f in zip(of_node, mine, strict=True):
+                add_rows(slab, self.share.columns[f], rows, codes, np.uint32(self.share.classes))
+        return self.ranks.sum(slabs.astype(np.int64)).astype(np.uint32)
+
+    def _choose(self, node: Branch, features: np.ndarray, slabs: np.ndarray, *, ends_at_first: bool = False) -> bool:
+        """Split a node by the best of these features, or by the first that splits."""
+        left, present = np.zeros(self.share.classes, np.int64), np.flatnonzero(node.sums)
+        best, place, cut = -1.0, -1, -1
+        for i, slab in enumerate(slabs):
+            score, bin_ = best_cut(slab, self.n_bins[features[i]], node.sums, present, left, self.shape.rows_per_leaf)
+            if score > best and gain_of(score, node.sums) > LEAST_GAIN:
+                best, place, cut = score, i, bin_
+                if ends_at_first:
+                    break
+        if place < 0:
+            return False
+        feature = features[place]
+        left = slabs[place].reshape(-1, self.share.classes)[: cut + 1].sum(axis=0, dtype=np.int64)
+        node.gain = gain_of(best, node.sums)
+        node.split(feature, cut, self.rows.divide(node, self.share.columns[feature], cut), left, node.sums - left)
+        return True
+
+    def _grow_below(self, nodes: list[Branch]) -> None:
+        """Give each node's rows to one rank, and everybody what it has grown of them."""
+        counts = gather_arrays(self.ranks, np.array([node.stop - node.start for node in nodes], np.int64))
+        heavy = np.cumsum(np.sum(counts, axis=0)) * (self.n_bins.size + 8) // _MOST_BYTES if nodes else np.empty(0, int)
+        mine: dict[int, Tree] = {}
+        for batch in np.unique(heavy):
+            some = np.flatnonzero(heavy == batch)
+            parts = self._exchange([nodes[i] for i in some], np.array([c[some] for c in counts]))
+            mine |= {int(i): self._grown(nodes[i], *parts[j]) for j, i in enumerate(some) if j in parts}
+        told = gather(self.ranks, trees_to_bytes(list(mine.values())) if mine else b"")
+        places = gather_arrays(self.ranks, np.array(list(mine), np.int64))
+        for content, where in zip(told, places, strict=True):
+            for i, tree in zip(where, trees_from_bytes(Tree, content)[0] if content else [], strict=True):
+                nodes[i].below = tree
+
+    def _exchange(self, nodes: list[Branch], counts: np.ndarray) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """Bins and codes of those of the nodes that are this rank's to grow."""
+        own = [self.rows.of(node) for node in nodes]
+        rows, codes = (np.concatenate(arrays) for arrays in zip(*own, strict=True))
+        bins = gather_arrays(self.ranks, np.ascontiguousarray(self.share.columns[:, rows].T))
+        told = gather_arrays(self.ranks, codes)
+        starts = np.cumsum(counts, axis=1) - counts
+        found = {}
+        for j in range((self.ranks.rank - self.index) % self.ranks.size, len(nodes), self.ranks.size):
+            spans = [slice(s, s + n) for s, n in zip(starts[:, j], counts[:, j], strict=True)]
+            columns = np.concatenate([b.reshape(-1, self.n_bins.size)[span] for b, span in zip(bins, spans, strict=True)])
+            found[j] = np.ascontiguousarray(columns.T), np.concatenate([c[s] for c, s in zip(told, spans, strict=True)])
+        return found
+
+    def _grown(self, node: Branch, columns: np.ndarray, codes: np.ndarray) -> Tree:
+        labels, weights = (codes & np.uint32(255)).astype(np.uint8), codes >> np.uint32(8)
+        feature, cut, right, counts, gain = grow_tree(
+            columns, self.n_bins, labels, weights, self.share.classes, self.shape.depth - node.level, self.wanted,
+            self.shape.rows_per_leaf, self.seed, np.uint64(node.path),
+        )
+        return Tree(feature, thresholds_of(self.share.edges, feature, cut), right, counts.astype(np.int64), gain)
+
+
+def spliced(root: Branch, share: Binned) -> Tree:
+    """The whole tree in pre-order, with what single ranks have grown in its place."""
+    pieces: list[Tree] = []
+
+    def put(node: Branch, at: int) -> int:
+        if node.below is not None:
+            tree = node.below
+            right = np.where(tree.right >= 0, tree.right + at, -1).astype(np.int32)
+            pieces.append(Tree(tree.feature, tree.threshold, right, tree.counts, tree.gain))
+            return at + tree.feature.size
+        feature, cut, right = (np.array([n], np.int32) for n in (node.feature, node.cut, -1))
+        threshold = thresholds_of(share.edges, feature, cut)
+        pieces.append(Tree(feature, threshold, right, node.sums[None, :], np.array([node.gain])))
+        if node.left is None or node.right is None:
+            return at + 1
+        right[0] = put(node.left, at + 1)
+        return put(node.right, int(right[0]))
+
+    put(root, 0)
+    return Tree(**{field.name: np.concatenate([getattr(p, field.name) for p in pieces]) for field in fields(Tree)})
+
+
+def grow_newton_together(
+    table: np.ndarray, n_bins: np.ndarray, rows: np.ndarray, codes: np.ndarray, depth: int, unit: float, penalty: float,
+    least: float, ranks: Communicator,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One tree of boosting, as `newton.grow_newton_tree` grows it from the rows of all ranks; the same arguments."""
+    mine, stride = Rows(rows, codes), int(n_bins.max())
+
+    def filled(nodes: list[Branch]) -> np.ndarray:
+        slabs = np.zeros((len(nodes), n_bins.size * stride), np.int64)
+        for slab, node in zip(slabs, nodes, strict=True):
+            fill(slab, table, *mine.of(node), np.uint32(stride))
+        return ranks.sum(slabs)
+
+    root = Branch(0, rows.size, 0, 0, 1)
+    slabs = filled([root])
+    root.sums = int(slabs[0, : n_bins[0]].sum())
+    waiting = [([root], slabs)]
+    at_once = max(1, _MOST_BYTES // slabs.nbytes)
+    while waiting:
+        split, above = [], []
+        for node, slab in zip(*waiting.pop(), strict=True):
+            whole = node.sums
+            if node.level == depth or float(whole & LOW_HALF) < 2 * least * unit:
+                continue
+            score, f, b, left = best_split(slab, n_bins, stride, penalty * unit, max(least * unit, 1.0))
+            g, h = float(whole >> 32), float(whole & LOW_HALF)
+            if f < 0 or score - g * g / (h + penalty * unit) <= 1e-6 * unit:
+                continue
+            node.split(f, b, mine.divide(node, table[:, f], b), int(left), whole - int(left))
+            split.append(node)
+            above.append(slab)
+        if split and split[0].level + 1 < depth:
+            waiting += _children(split, np.array(above), filled, at_once)
+    return _in_preorder(root)
+
+
+def _children(split: list[Branch], above: np.ndarray, filled: Any, at_once: int) -> list[tuple[list[Branch], np.ndarray]]:
+    """Children of some nodes with their histograms, in groups: of each pair one is filled, the other is what is left."""
+    pairs = [(node.left, node.right) for node in split if node.left and node.right]
+    # The lighter one, as all ranks see it: how many rows it has is known of their own rows only.
+    lighter = [min(pair, key=lambda child: child.sums & LOW_HALF) for pair in pairs]
+    slabs = filled(lighter)
+    nodes = [*lighter, *(right if small is left else left for small, (left, right) in zip(lighter, pairs, strict=True))]
+    both = np.concatenate([slabs, above - slabs])
+    return [(nodes[i : i + at_once], both[i : i + at_once]) for i in range(0, len(nodes), at_once)][::-1]
+
+
+def _in_preorder(root: Branch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    found: list[list[int]] = []
+
+    def put(node: Branch) -> None:
+        place = len(found)
+        found.append([node.feature, node.cut, -1])
+        if node.left is not None and node.right is not None:
+            put(node.left)
+            found[place][2] = len(found)
+            put(node.right)
+
+    put(root)
+    feature, cut, right = np.array(found, np.int32).T.copy()
+    return feature, cut, right
+
+
+def gather_arrays(ranks: Communicator, own: np.ndarray) -> list[np.ndarray]:
+    """A flat array of every rank, by rank, all of one kind."""
+    return [np.frombuffer(content, own.dtype) for content in gather(ranks, np.ascontiguousarray(own).tobytes())]

@@ -1,0 +1,207 @@
+"""Trees of rows that no single executor holds: every rank keeps a part of them, as bytes, and histograms are added up.
+
+Spark puts the rows into the order of `flow_id` and writes their bins as files; ranks (`distributed.launch`) read a run of
+files each and grow the trees together (`levels`, `boost`). The first rank leaves finished trees in the run's folder, where
+the driver finds them: they never travel in one piece, and a dead rank costs what was not finished.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+
+from iomt_ids.contract.errors import LaunchError
+from iomt_ids.distributed.checkpoint import identity_of
+from iomt_ids.distributed.chunks import Chunks, SharedChunks
+from iomt_ids.distributed.launch import HorovodLauncher
+from iomt_ids.distributed.resume import ResumingLauncher
+from iomt_ids.distributed.work import Communicator, Work
+from iomt_ids.models.histogram.bins import bin_rows
+from iomt_ids.models.histogram.blocks import ID, in_blocks
+from iomt_ids.models.histogram.boost import Boosting, BoostShape, RegressionTree, boost
+from iomt_ids.models.histogram.forest import Binned, Forest, Shape, Tree
+from iomt_ids.models.histogram.keep import forest_chunks, found_or_grown, kept_trees, trees_from_bytes, trees_to_bytes
+from iomt_ids.models.histogram.levels import SMALL, grow_together
+
+# Files a rank: Spark sorts and bins as many rows at a time.
+_FILES_A_RANK = 4
+_DEALT = "first bigint, path string, rows bigint, content array<string>"
+_FIRST, _SECOND, _SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(31)
+_MODEL = "boosting"
+
+
+class Spread:
+    """Rows on disk in the order of `flow_id`, and the ranks that will read them.
+
+    Parameters
+    ----------
+    launcher : Launcher
+        Starts the ranks, as many as it has slots.
+    folder : Path
+        Every node must see it.
+    features : sequence of str
+        Columns of the rows.
+    edges : list of ndarray of float64
+        Thresholds between the bins of each.
+    classes : int
+    """
+
+    def __init__(self, launcher: Any, folder: Path, features: Sequence[str], edges: list[np.ndarray], classes: int) -> None:
+        self.launcher, self.folder = launcher, folder
+        self.features, self.edges, self.classes = list(features), edges, classes
+        self.ranks = max(1, launcher.slots())
+        self.work = Path(tempfile.mkdtemp(prefix="bins-", dir=folder))
+
+    def forest(self, rows: DataFrame, shape: Shape, seed: int, *, small: int = SMALL) -> Forest:
+        """A forest, tree by tree on all ranks; ``small`` as in `levels.grow_together`."""
+        job = self._job("forest", shape, seed, train=rows)
+        self._run(grow_rank, {**job, "small": small})
+        chunks = forest_chunks(shape.trees, sum(many for _, many in job["files"]["train"]))
+        found = [kept_trees(wanted, Chunks(self.folder, job["kept"])) for wanted in chunks]
+        return Forest(tuple(tree for trees in self._all(found) for tree in trees), len(self.edges), self.classes)
+
+    def boosting(
+        self, rows: DataFrame, unseen: DataFrame | None, shape: BoostShape, seed: int
+    ) -> tuple[Boosting, list[dict[str, float]]]:
+        """Boosted trees, round by round on all ranks; see `boost.boost`."""
+        job = self._job("boosting", shape, seed, train=rows, **({} if unseen is None else {"unseen": unseen}))
+        self._run(boost_rank, job)
+        (content,) = self._all([Chunks(self.folder, job["kept"]).load(_MODEL)])
+        return boosting_from_bytes(content, len(self.edges))
+
+    def _run(self, function: Callable[..., Any], job: dict[str, Any]) -> None:
+        self.launcher.run(Work(f"{function.__module__}:{function.__name__}", job), self.ranks)
+
+    def _all(self, found: list[Any]) -> list[Any]:
+        if any(one is None for one in found):
+            raise LaunchError(f"what ranks have learnt is not in {self.folder}; every node must see the run's folder")
+        return found
+
+    def _job(self, what: str, shape: Any, seed: int, **frames: DataFrame) -> dict[str, Any]:
+        dealt = {name: self._deal(frame) for name, frame in frames.items()}
+        asked = {"shape": asdict(shape), "seed": seed, "edges": [e.tolist() for e in self.edges], "classes": self.classes}
+        kept = identity_of(what, {**asked, "rows": {name: content for name, (_, content) in dealt.items()}})
+        return {**asked, "files": {name: files for name, (files, _) in dealt.items()}, "folder": str(self.folder), "kept": kept}
+
+    def _deal(self, rows: DataFrame) -> tuple[list[tuple[str, int]], list[str]]:
+        """Files in the order of the rows, each with how many it has, and a hash of all rows, however they are dealt."""
+        ordered = rows.repartitionByRange(_FILES_A_RANK * self.ranks, ID).sortWithinPartitions(ID)
+        found = ordered.mapInArrow(_writing(self.work, self.features, self.edges), _DEALT).collect()
+        hashes = [f"{sum(int(part['content'][i]) for part in found) % 2**64:016x}" for i in range(2)]
+        return [(part["path"], part["rows"]) for part in sorted(found, key=lambda part: part["first"])], hashes
+
+
+@contextmanager
+def spread_over(
+    launcher: Any, session: SparkSession, features: Sequence[str], edges: list[np.ndarray], classes: int
+) -> Iterator[Spread]:
+    """Ranks for rows of a session, whose files are there while the block lasts; without a launcher, Horovod's.
+
+    Finished trees stay in the folder of a launcher that resumes.
+    """
+    with tempfile.TemporaryDirectory(prefix="iomt-ids-trees-") as elsewhere:
+        folder = launcher.folder.absolute() if isinstance(launcher, ResumingLauncher) else Path(elsewhere)
+        folder.mkdir(parents=True, exist_ok=True)
+        spread = Spread(launcher or HorovodLauncher(session), folder, features, edges, classes)
+        try:
+            yield spread
+        finally:
+            shutil.rmtree(spread.work, ignore_errors=True)
+
+
+def grow_rank(job: dict[str, Any], ranks: Communicator) -> tuple[dict[str, Any], bytes]:
+    """What one rank does for a forest; see `distributed.work.Work`."""
+    share, kept = share_of(job, "train", ranks), SharedChunks(Chunks(Path(job["folder"]), job["kept"]), ranks)
+    shape = Shape(**job["shape"])
+
+
+    def grow(wanted: range) -> list[Tree]:
+        return [grow_together(share, shape, job["seed"], index, ranks, small=job["small"]) for index in wanted]
+
+    for wanted in forest_chunks(shape.trees, sum(rows for _, rows in job["files"]["train"])):
+        found_or_grown(wanted, kept, partial(grow, wanted))
+    return {"rows": int(share.labels.size)}, b""
+
+
+def boost_rank(job: dict[str, Any], ranks: Communicator) -> tuple[dict[str, Any], bytes]:
+    """What one rank does for boosted trees; see `distributed.work.Work`."""
+    share, kept = share_of(job, "train", ranks), SharedChunks(Chunks(Path(job["folder"]), job["kept"]), ranks)
+    unseen = share_of(job, "unseen", ranks) if "unseen" in job["files"] else None
+    learnt = boost(share, BoostShape(**job["shape"]), job["seed"], threads=1, unseen=unseen, kept=kept, ranks=ranks)
+    kept.save(_MODEL, boosting_to_bytes(*learnt))
+    return {"rows": int(share.labels.size)}, b""
+
+
+def share_of(job: dict[str, Any], name: str, ranks: Communicator) -> Binned:
+    """The rows of one rank: some files after each other.
+
+    Raises
+    ------
+    LaunchError
+        If a file cannot be read from where this rank runs.
+    """
+    files, edges = job["files"][name], [np.array(e, np.float64) for e in job["edges"]]
+    start, stop = (len(files) * place // ranks.size for place in (ranks.rank, ranks.rank + 1))
+    parts = [(np.empty((len(edges), 0), np.uint8), np.empty(0, np.uint8), np.empty(0, np.int64))]
+    for path, _ in files[start:stop]:
+        try:
+            with np.load(path, allow_pickle=False) as part:
+                parts.append((part["columns"], part["labels"], part["weights"]))
+        except OSError as error:
+            raise LaunchError(f"{path} cannot be read ({error}); every node must see the run's folder") from error
+    columns, labels, weights = (np.concatenate(arrays, axis=-1) for arrays in zip(*parts, strict=True))
+    return Binned(columns, labels, weights, edges, job["classes"], sum(rows for _, rows in files[:start]))
+
+
+def boosting_to_bytes(boosting: Boosting, curves: list[dict[str, float]]) -> bytes:
+    """All of a boosted model and its curves."""
+    losses = {key: np.array([point[key] for point in curves]) for key in curves[0] if key != "epoch"}
+    weights = np.array(boosting.weights)
+    return trees_to_bytes([tree for trees in boosting.trees for tree in trees], weights=weights, **losses)
+
+
+def boosting_from_bytes(content: bytes, features: int) -> tuple[Boosting, list[dict[str, float]]]:
+    """The inverse of `boosting_to_bytes`."""
+    trees, more = trees_from_bytes(RegressionTree, content)
+    weights = tuple(more.pop("weights"))
+    rounds = len(trees) // len(weights)
+    models = tuple(tuple(trees[i : i + rounds]) for i in range(0, len(trees), rounds))
+    losses = [dict(zip(more, told, strict=True)) for told in zip(*[v.tolist() for v in more.values()], strict=True)]
+    curves = [{"epoch": index, **told} for index, told in enumerate(losses, start=1)]
+    return Boosting(models, weights, features), curves
+
+
+def _writing(
+    folder: Path, features: Sequence[str], edges: Sequence[np.ndarray]
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        parts = [(ids, labels, weights, bin_rows(values, edges)) for ids, labels, weights, values in in_blocks(batches, features)]
+        if not parts:
+            return
+        ids, labels, weights, columns = (np.concatenate(arrays, axis=-1) for arrays in zip(*parts, strict=True))
+        path = folder / f"{uuid.uuid4().hex}.npz"  # another attempt writes another file
+        np.savez(path, labels=labels, weights=weights, columns=columns)
+        content = [str(part) for part in _hashes(ids, labels, weights, columns)]
+        yield pa.RecordBatch.from_pylist([{"first": int(ids[0]), "path": str(path), "rows": ids.size, "content": content}])
+
+    return write
+
+
+def _hashes(ids: np.ndarray, labels: np.ndarray, weights: np.ndarray, columns: np.ndarray) -> tuple[int, int]:
+    """Two sums of hashes of the rows, which no order of them changes."""
+    hashed = ids.view(np.uint64) * _FIRST
+    for values in (labels, weights, *columns):
+        hashed = (hashed ^ (hashed >> _SHIFT) ^ values.astype(np.uint64)) * _SECOND
+    again = (hashed ^ (hashed >> _SHIFT)) * _FIRST
+    return int(hashed.sum(dtype=np.uint64)), int(again.sum(dtype=np.uint64))

@@ -1,0 +1,177 @@
+"""Trees of rows that lie on several ranks are those of all rows in one place, to the last bit."""
+
+import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from iomt_ids.contract.errors import ConfigError, LaunchError
+from iomt_ids.distributed.chunks import Chunks, SharedChunks
+from iomt_ids.distributed.launch import HorovodLauncher
+from iomt_ids.distributed.resume import Endurance, ResumingLauncher
+from iomt_ids.distributed.work import Alone, gather
+from iomt_ids.models.gradient_boosted import DETECTOR as BOOSTED
+from iomt_ids.models.histogram import levels, share, spread
+from iomt_ids.models.histogram.boost import BoostShape, boost
+from iomt_ids.models.histogram.forest import Shape, grow
+from iomt_ids.models.histogram.levels import grow_together
+from iomt_ids.models.random_forest import DETECTOR, Params
+from tests.builders import gold, problem
+from tests.models.test_histogram_boost import as_bytes
+from tests.models.test_histogram_forest import toy
+from tests.models.test_histogram_keep import same
+
+NEVER, ALWAYS = 1, 1 << 30
+
+
+class Meeting:
+    """Ranks as threads of this process."""
+
+    def __init__(self, size):
+        self.size, self.barrier, self.told = size, threading.Barrier(size, timeout=60), [None] * size
+
+    def run(self, work):
+        with ThreadPoolExecutor(self.size) as pool:
+            return list(pool.map(work, [Place(self, rank) for rank in range(self.size)]))
+
+
+class Place(Alone):
+    """One of them; see `distributed.work.Communicator`."""
+
+    def __init__(self, meeting, rank):
+        self.meeting, self.rank, self.size = meeting, rank, meeting.size
+
+    def sum(self, values):
+        self.meeting.told[self.rank] = np.asarray(values)
+        self.meeting.barrier.wait()
+        assert len({(told.dtype, told.shape) for told in self.meeting.told}) == 1
+        total = sum(self.meeting.told[1:], self.meeting.told[0].copy())
+        self.meeting.barrier.wait()
+        return total
+
+
+def dealt(binned, ends):
+    """Parts of rows, in order."""
+    return [
+        dataclasses.replace(
+            binned, columns=np.ascontiguousarray(binned.columns[:, a:b]), labels=binned.labels[a:b], weights=binned.weights[a:b],
+            first=a,
+        )
+        for a, b in zip([0, *ends], [*ends, binned.labels.size], strict=True)
+    ]
+
+
+@pytest.mark.parametrize("shape", [
+    Shape(3, 7, 16, "sqrt", 1), Shape(2, 12, 16, "all", 3), Shape(4, 9, 16, "1", 2), Shape(2, 0, 16, "0.5", 1),
+], ids=["some_features", "all_features", "one_feature_which_may_not_split", "a_root_alone"])
+@pytest.mark.parametrize(("ends", "small"), [
+    ((150,), NEVER), ((10, 10, 390), 60), ((200,), ALWAYS), ((), 60),
+], ids=["level_by_level", "uneven_and_an_empty_share", "below_the_root", "alone"])
+def test_a_forest_on_ranks_is_the_forest_of_all_rows(monkeypatch, shape, ends, small):
+    monkeypatch.setattr(levels, "_MOST_BYTES", 40_000)  # so that nodes come in several groups, and rows too
+    binned = dataclasses.replace(toy(), weights=1 + np.arange(400) % 3)
+    wanted = grow(binned, shape, 11, range(shape.trees))
+    parts = dealt(binned, ends)
+    found = Meeting(len(parts)).run(
+        lambda ranks: [grow_together(parts[ranks.rank], shape, 11, i, ranks, small=small) for i in range(shape.trees)]
+    )
+    for trees in found:
+        assert same(trees, wanted)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize(("shape", "ends"), [
+    (BoostShape(5, 6, 16, 0.5, sampling_threshold=0.4, patience=2), (150,)),
+    (BoostShape(3, 4, 16, 0.3, curvature_per_leaf=4.0), (10, 10, 390)), (BoostShape(2, 0, 16, 0.3), (200,)),
+], ids=["drawn_rows", "uneven_and_an_empty_share", "roots_alone"])
+def test_boosting_on_ranks_is_boosting_of_all_rows(monkeypatch, classes, shape, ends):
+    monkeypatch.setattr(levels, "_MOST_BYTES", 3 * 6 * 16 * 8)
+    binned = dataclasses.replace(toy(classes=classes), weights=1 + np.arange(400) % 3)
+    unseen = dataclasses.replace(toy(rows=300, seed=1, classes=classes), edges=binned.edges)
+    wanted, curves = boost(binned, shape, 11, threads=2, unseen=unseen)
+    parts, others = dealt(binned, ends), dealt(unseen, [e // 2 for e in ends])
+    found = Meeting(len(parts)).run(
+        lambda ranks: boost(parts[ranks.rank], shape, 11, threads=1, unseen=others[ranks.rank], ranks=ranks)
+    )
+    for boosting, told in found:
+        assert as_bytes(boosting) == as_bytes(wanted) and told == curves
+    again, told = spread.boosting_from_bytes(spread.boosting_to_bytes(wanted, curves), 6)
+    assert as_bytes(again) == as_bytes(wanted) and told == curves
+    assert [w.tolist() for w in again.weights] == [w.tolist() for w in wanted.weights]
+
+
+def test_bytes_of_every_rank_reach_every_rank():
+    content = [b"", b"1234567", b"x" * 17]
+    assert Meeting(3).run(lambda ranks: gather(ranks, content[ranks.rank])) == [content] * 3
+    assert gather(Alone(), b"abc") == [b"abc"]
+
+
+def test_only_the_first_rank_reads_and_writes_parts(tmp_path):
+    Chunks(tmp_path / "0", "a" * 64).save("there", b"content")
+
+    def work(ranks):
+        shared = SharedChunks(Chunks(tmp_path / str(ranks.rank), "a" * 64), ranks)
+        shared.save("new", b"content")
+        return shared.load("there"), shared.load("absent")
+
+    assert Meeting(2).run(work) == [(b"content", None)] * 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["0"]
+
+
+PROBLEM = problem("attack", [0, 1, 11])
+
+
+@pytest.fixture(scope="module")
+def flows(spark):
+    return gold(spark, ["Benign", "ARP_Spoofing", "DoS-TCP"], rows=200, gap=0.6).cache()
+
+
+@pytest.mark.slow
+def test_rows_that_are_too_many_to_share_are_spread_over_horovods_ranks(flows, spark, tmp_path, monkeypatch):
+    launcher = ResumingLauncher(HorovodLauncher(spark), tmp_path, Endurance(1, 0, 1.0), lambda _: None)
+    shape = Shape(4, 7, 16, "0.3", 1)
+    wanted = share.fit_forest(flows, PROBLEM, shape, 3)
+    monkeypatch.setattr(share, "_MOST_BYTES", 10_000)
+    found = share.fit_forest(flows.repartition(3), PROBLEM, shape, 3, launcher)
+    assert same(found.trees, wanted.trees)
+    # Finished trees are left for a job that goes on, rows are not.
+    assert len([p for p in tmp_path.rglob("trees-*") if p.is_file()]) == 4
+    assert not list(tmp_path.glob("bins-*"))
+    monkeypatch.undo()
+    boosted = BoostShape(4, 4, 16, 0.3, sampling_threshold=0.3)
+    one, told = share.fit_boosting(flows, PROBLEM, boosted, 3, validation=flows.limit(100))
+    other, said = share.fit_boosting(flows, PROBLEM, boosted, 3, launcher, "spread", validation=flows.limit(100))
+    assert as_bytes(one) == as_bytes(other) and told == said
+
+
+def test_files_hold_all_rows_in_order_and_their_hash_is_that_of_the_rows(flows, tmp_path):
+    rows = share._rows(flows, PROBLEM)
+    edges = share._edges(share._sketch_rows(rows, PROBLEM, 16), PROBLEM)
+    binned, hashes = share._bin_rows(rows, PROBLEM, edges), set()
+    for frame in (rows, rows.repartition(5), rows.limit(599)):
+        dealing = spread.Spread(HorovodLauncher(flows.sparkSession), tmp_path, PROBLEM.features, edges, 3)
+        job = dealing._job("forest", Shape(4, 7, 16, "0.3", 1), 3, train=frame)
+        hashes.add(job["kept"])
+        if frame.count() == 600:
+            assert len(job["files"]["train"]) > 2
+            parts = [spread.share_of(job, "train", ranks) for ranks in (Place(Meeting(2), rank) for rank in range(2))]
+            for name in ("columns", "labels", "weights"):
+                assert np.array_equal(np.concatenate([getattr(p, name) for p in parts], axis=-1), getattr(binned, name))
+            assert [p.first for p in parts] == [0, parts[0].labels.size]
+    assert len(hashes) == 2
+    job["files"]["train"][0] = (str(tmp_path / "gone.npz"), 1)
+    with pytest.raises(LaunchError, match="every node must see the run's folder"):
+        spread.share_of(job, "train", Alone())
+
+
+@pytest.mark.parametrize("detector", [DETECTOR, BOOSTED])
+def test_an_unknown_way_of_sharing_is_refused(flows, detector):
+    params = dataclasses.replace(detector.params(), sharing="some")
+    with pytest.raises(ConfigError, match="sharing is 'some': auto, shared or spread"):
+        detector.fit(flows, PROBLEM, params, validation=flows, seed=0, launcher=None)
+
+
+def test_it_is_chosen_by_size_unless_it_is_named():
+    assert Params().sharing == "auto"
