@@ -60,10 +60,10 @@ class Ward:
         self.warehouse = Warehouse(home / "warehouse", "delta")
         self.dice = random.Random(_SEED)
 
-    def grow(self) -> None:
+    def grow(self, times: int = 1) -> None:
         """One capture more."""
         name = f"{_TRAIN}/TCP_IP-DDoS-UDP{len(self.rows) + 1}_train.pcap.csv"
-        rows = self.dice.randint(_ROWS // 2, _ROWS)
+        rows = times * self.dice.randint(_ROWS // 2, _ROWS)
         bad = [b"cut off\n"] * self.dice.randint(0, 3)
         lines = [*self.dice.choices(self.lines, k=rows), *bad]
         (self.raw / name).write_bytes(self.header + b"".join(lines))
@@ -340,8 +340,9 @@ def full_disk(place: Path) -> dict[str, object]:
     ward.grow()
     ward.finish("local")
     before = ward.warehouse.state(BRONZE_FLOWS)
-    ward.grow()
-    job = ward.start("local", limit=300_000)
+    ward.grow(times=10)
+    # Room for what Spark needs to start, not for the table's new file.
+    job = ward.start("local", limit=(_ROOT / "dist/iomt_ids.zip").stat().st_size + 50_000)
     _, said = job.communicate()
     after = ward.warehouse.state(BRONZE_FLOWS)
     folder = ward.warehouse.path(BRONZE_FLOWS)

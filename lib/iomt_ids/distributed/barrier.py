@@ -96,6 +96,8 @@ def run_rank(order: Order, _rows: Iterable[Any]) -> Iterator[RankResult]:
         result = replace(result, facts=facts, payload=payload)
     except _EndedError as end:
         result = replace(result, error=str(end), last_lines=end.lines, is_final=end.is_final)
+        # Whoever waits for the end of all ranks need not wait for this one.
+        _tell(order, "PUT", rank)
     except Exception as failure:  # see the module's docstring
         result = replace(result, error=f"could not be started: {failure!r}")
         _tell(order, "PUT", rank, result.error)

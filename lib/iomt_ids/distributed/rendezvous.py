@@ -91,6 +91,10 @@ class Rendezvous:
         """Ranks that ran, have not ended, and have not been heard of for so long."""
         return self._server.watch.silent_ranks(limit_s)
 
+    def is_any_running(self) -> bool:
+        """Whether there are ranks that ran and have not ended, as far as their executors have told."""
+        return bool(self._server.watch.silent_ranks(0.0))
+
     def missing_ranks(self, ranks: int) -> list[int]:
         """Ranks whose executor has not said a word; if all have, those that have not started their rank."""
         return self._server.watch.missing_ranks(ranks)

@@ -55,10 +55,13 @@ class Stage:
         thread = InheritableThread(target=self._run, daemon=True)
         thread.start()
         absent: dict[int, str] = {}
+        is_over = False
         try:
             absent = self._watch(thread)
+            is_over = not thread.is_alive()
         finally:
-            if thread.is_alive():
+            # When it is interrupted PySpark cancels the job, which may be gone then, but not the ranks.
+            if not is_over:
                 self._end(thread, absent)
         self._results += [RankResult(rank, "", "", 0.0, error=why) for rank, why in absent.items()]
         if self._troubles and not absent and self._rendezvous.first_failure is None:
@@ -82,6 +85,9 @@ class Stage:
         executors = [self._executor_of(rank) for rank in absent]
         # Where none is known to be silent all will answer, a busy machine's later than an idle one's.
         thread.join(_FAREWELL_S if absent else _SILENCE_S)
+        deadline = time.monotonic() + _FAREWELL_S
+        while self._rendezvous.is_any_running() and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
         if thread.is_alive():
             self._context.cancelJobGroup(self._group)
             self._replace([e for e in executors if e])
