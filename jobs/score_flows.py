@@ -47,6 +47,11 @@ def run(spark: SparkSession, config: Config) -> Outcome:
         identified = add_past(identified, release_of(flows, config.features.release), served.problem.past_windows)
     identified = with_past(identified, served.problem)
     log().info("scoring %d rows with %s", read.rows["out"], served.name)
+    if operating and operating["threshold"] is None:
+        log().warning(
+            "no threshold of %s keeps to %d false alarms in a million as far as its validation rows can tell; every verdict that "
+            "is not benign is an alert", served.name, operating["false_alarms_per_million"],
+        )
     scored = detector.transform(identified)
     alerts = name_verdicts(
         scored, problem=served.problem, model=f"{served.run}/{served.name}", sure=sure, operating=operating

@@ -1,5 +1,3 @@
-import math
-
 import numpy as np
 import pytest
 from pyspark.sql import functions as F
@@ -74,15 +72,14 @@ def test_what_reaches_the_chosen_threshold_is_an_alert_as_often_as_it_was_counte
     assert (is_attack & ~raised).sum() > 100
 
 
-def test_where_no_threshold_keeps_the_budget_nothing_alerts_and_where_none_was_picked_the_verdict_does(spark):
+def test_where_no_threshold_was_found_the_verdict_decides(spark):
     scored = placed(as_frame(spark, "binary", simulated("binary", 200)))
     found = {}
     for name, operating in (("never", {"threshold": None, "false_alarms": {"validation": {}}}),
                             ("unpicked", {"threshold": None, "false_alarms": {}}), ("none", None)):
         alerts = name_verdicts(scored, problem=problem("binary", [0, 1]), model="run/forest", operating=operating)
         found[name] = alerts.select("verdict", "threshold", "is_alert").collect()
-    assert {(r.threshold, r.is_alert) for r in found["never"]} == {(math.inf, False)}
-    assert found["unpicked"] == found["none"]
+    assert found["never"] == found["unpicked"] == found["none"]
     assert {(r.verdict, r.threshold, r.is_alert) for r in found["none"]} == {("Benign", None, False), ("Attack", None, True)}
 
 

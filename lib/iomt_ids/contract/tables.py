@@ -101,8 +101,7 @@ ALERTS = T.StructType([
     T.StructField("protocol", T.StringType(), False),
     T.StructField("verdict", T.StringType(), False),
     T.StructField("probability", T.DoubleType(), False),
-    # 1 less the probability of the benign classes, and what it has to reach: infinity if nothing can, null where the verdict alone
-    # decides.
+    # 1 less the probability of the benign classes, and what it has to reach; null where the verdict alone decides.
     T.StructField("alarm", T.DoubleType(), False),
     T.StructField("threshold", T.DoubleType(), True),
     T.StructField("is_alert", T.BooleanType(), False),

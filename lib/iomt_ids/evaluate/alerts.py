@@ -39,7 +39,7 @@ def name_verdicts(
         The model's entry of ``hierarchy`` in `scores.json`; without it nothing is told of the deepest sure level.
     operating : mapping, optional
         The model's entry of ``operating``: an alert is what reaches its threshold, whatever the verdict. Without it, or where
-        there were no benign rows to pick a threshold on, an alert is a verdict that is not benign.
+        no threshold was found (too few benign rows, or none that keeps the budget), an alert is a verdict that is not benign.
 
     Returns
     -------
@@ -60,10 +60,8 @@ def name_verdicts(
 
 
 def _threshold(operating: Mapping[str, Any] | None) -> float | None:
-    """What the alarm has to reach, infinity if nothing is to raise an alert; None where nobody could pick it."""
-    if operating is None or not operating["false_alarms"]:
-        return None
-    return math.inf if operating["threshold"] is None else operating["threshold"]
+    """What the alarm has to reach; None where nobody could pick it, or where none keeps the budget: then silence would be worse."""
+    return operating["threshold"] if operating else None
 
 
 def _add_sure(named: DataFrame, task: str, sure: Mapping[str, Any]) -> DataFrame:
