@@ -1,5 +1,6 @@
 """Trees of rows that lie on several ranks are those of all rows in one place, to the last bit."""
 
+import ast
 import dataclasses
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,18 @@ from tests.models.test_histogram_forest import toy
 from tests.models.test_histogram_keep import same
 
 NEVER, ALWAYS = 1, 1 << 30
+
+
+@pytest.fixture(autouse=True)
+def _one_literal_at_a_time(monkeypatch):
+    """NumPy reads headers of arrays as literals, which Python 3.11 sometimes cannot in two threads; ranks are processes elsewhere."""
+    lock, read = threading.Lock(), ast.literal_eval
+
+    def locked(text):
+        with lock:
+            return read(text)
+
+    monkeypatch.setattr(ast, "literal_eval", locked)
 
 
 class Meeting:
