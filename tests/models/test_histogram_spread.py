@@ -29,7 +29,7 @@ NEVER, ALWAYS = 1, 1 << 30
 
 @pytest.fixture(autouse=True)
 def _one_literal_at_a_time(monkeypatch):
-    """NumPy reads headers of arrays as literals, which Python 3.11 sometimes cannot in two threads; ranks are processes elsewhere."""
+    """NumPy reads headers of arrays as literals, which Python 3.11 sometimes cannot do in two threads; real ranks are processes."""
     lock, read = threading.Lock(), ast.literal_eval
 
     def locked(text):
