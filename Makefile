@@ -59,7 +59,7 @@ bench-quality: ON = $(if $(DATA),"$(DATA)") $(foreach s,$(SET),--set "$(s)") ## 
 bench-ceiling: ON = $(if $(DATA),"$(DATA)") ## learning curves and ablations, which say why scores end where they do  [DATA=folder]
 
 .PHONY: bench-deep
-bench-deep: bench-loader bench-single ## networks: how rows reach them, what one rank costs
+bench-deep: bench-loader bench-single bench-ranks ## networks: how rows reach them, what one rank costs, what a second one is worth
 
 .PHONY: bench-trees
 bench-trees: bench-forest bench-boosting bench-scoring ## trees: grown, boosted, scored, against peers  [ARGS="200000,1000000,4000000 PAIRS"]

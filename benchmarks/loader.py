@@ -36,17 +36,19 @@ from iomt_ids.models.dense_net import Params
 _STEPS, _GROUP_ROWS, _SEED = 300, 400_000, 7
 
 
-def written(folder: str, rows: int) -> tuple[str, dict[str, Any]]:
-    """Rows as a Parquet file, and the job of a rank that learns from them."""
-    source, values, labels = drawn_rows(rows)
+def written(folder: str, rows: int, held_out: int = 0) -> tuple[str, dict[str, Any]]:
+    """Rows as a Parquet file, some more as a second one for validation, and the job of a rank that learns from them."""
+    source, values, labels = drawn_rows(rows + held_out)
     names = [f"f{i}" for i in range(values.shape[1])]
-    columns = {"y": labels.astype(np.int32), "c": np.ones(rows, np.int32), **dict(zip(names, values.T, strict=True))}
-    pq.write_table(pa.table(columns), f"{folder}/part-0.parquet", compression="snappy", row_group_size=_GROUP_ROWS)
+    columns = {"y": labels.astype(np.int32), "c": np.ones(len(labels), np.int32), **dict(zip(names, values.T, strict=True))}
+    table, files = pa.table(columns), {"train": f"{folder}/part-0.parquet", "validation": f"{folder}/part-1.parquet"}
+    for path, part in zip(files.values(), (table.slice(0, rows), table.slice(rows)), strict=True):
+        pq.write_table(part, path, compression="snappy", row_group_size=_GROUP_ROWS)
     logs = np.sign(values) * np.log1p(np.abs(values))
     scaling = list(zip(logs.mean(axis=0).tolist(), np.maximum(logs.std(axis=0), 1e-6).tolist(), strict=True))
     params = Params()
     return source, {
-        "train": [f"{folder}/part-0.parquet"], "features": names, "scaling": scaling, "label": "y", "copies": "c",
+        **{split: [path] for split, path in files.items()}, "features": names, "scaling": scaling, "label": "y", "copies": "c",
         "labels": sorted(set(labels.tolist())), "seed": _SEED, "params": asdict(params),
         "network": {"kind": "dense_net", "layers": list(params.layers), "dropout": params.dropout},
     }
