@@ -2,12 +2,12 @@
 
     PYTHONPATH=lib:. python benchmarks/fault_ingest.py [KILLS] [COMMITS] [STOCK_COMMITS]
 
-Prints one JSON line an experiment. *kills*: again and again a new capture is put beside the old ones, an ingest is started,
-and at a random moment one of its processes is killed with SIGKILL: the driver, or all there are, of an ingest that is started
-as users start it; a Python worker, or an executor of the standalone cluster, of one in a session that is up. The table must
-be readable and hold no part of a capture, and after one run more, in another session, every row once. `bound` is 3/N, the
-95 % bound on the share that could go wrong unseen. *writers*: two processes commit side by side, by our log and by stock
-Delta's. *full disk*: a limit on the size of files, as a disk that fills up. Rows are synthetic demo data.
+Prints one JSON line an experiment. *kills*: again and again a new capture is put beside the old ones, the ingest is started
+as users start it, and at a random moment one of its processes is killed with SIGKILL (the driver, a Python worker, an
+executor of the standalone cluster, all of them); the table must be readable and hold no part of a capture, and after one
+run more every row once. `bound` is 3/N, the 95 % bound on the share that could go wrong unseen. *writers*: two processes
+commit side by side, by our log and by stock Delta's. *full disk*: a limit on the size of files, as a disk that fills up.
+Rows are synthetic demo data.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from collections import Counter
 from pathlib import Path
 
 import psutil
-from pyarrow import compute as pc
 from pyarrow import parquet as pq
 
 from iomt_ids.contract.commit import Change, DataFile
@@ -40,7 +39,7 @@ from iomt_ids.runtime.tables import Warehouse
 _ROOT = Path(__file__).resolve().parents[1]
 _TRAIN = "WiFI_and_MQTT/attacks/csv/train"
 _SEED, _ROWS = 7, 12_000
-_VICTIMS = ("driver", "worker", "executor", "everything")
+_VICTIMS = ("driver", "worker", "everything")
 
 
 def _capture() -> list[bytes]:
@@ -95,100 +94,26 @@ class Ward:
 
     def faults(self, *, complete: bool) -> Counter[str]:
         """Rows lost, rows doubled, unreadable tables, parts of captures."""
+        seen: Counter[tuple[str, int]] = Counter()
         found: Counter[str] = Counter()
-        lines: Counter[str] = Counter()
         for table in (BRONZE_FLOWS, BRONZE_REJECTS) if complete else (BRONZE_FLOWS,):
             try:
                 if not self.warehouse.exists(table):
                     continue
-                files = [str(self.warehouse.path(table) / path) for path in self.warehouse.state(table).files]
-                rows = pq.ParquetDataset(files, partitioning=None).read(["source_file", "source_line"]) if files else None
+                for path in self.warehouse.state(table).files:
+                    rows = pq.ParquetFile(self.warehouse.path(table) / path).read(columns=["source_file", "source_line"])
+                    seen.update(zip(rows["source_file"].to_pylist(), rows["source_line"].to_pylist(), strict=True))
             except Exception as error:
                 sys.stderr.write(f"unreadable: {error}\n")
                 found["unreadable"] += 1
-                continue
-            if rows:
-                counted = rows.group_by("source_file").aggregate([("source_line", "count"), ("source_line", "count_distinct")])
-                lines.update(dict(zip(counted["source_file"].to_pylist(), counted["source_line_count"].to_pylist(), strict=True)))
-                found["doubled"] += rows.num_rows - pc.sum(counted["source_line_count_distinct"]).as_py()
+        found["doubled"] = sum(n - 1 for n in seen.values())
+        lines = Counter(path for path, _ in seen)
         if complete:
-            found["lost"] = sum(rows - lines[path] for path, rows in self.rows.items()) + found["doubled"]
+            found["lost"] = sum(rows - lines[path] for path, rows in self.rows.items())
         else:
             # Rejects are not counted here: up to three lines of a capture may be missing.
             found["parts"] = sum(0 < lines[path] < rows - 3 for path, rows in self.rows.items())
         return found
-
-
-class Session:
-    """A driver that stays, in a process of its own, and ingests a ward whenever it is asked to."""
-
-    def __init__(self, ward: Ward, properties: Path) -> None:
-        self._of = ward, properties
-        self.last = 0.0
-        self._start()
-        self.finish()
-
-    def _start(self) -> None:
-        ward, properties = self._of
-        settings = f"--properties-file {properties} --py-files {_ROOT / 'dist/iomt_ids.zip'} pyspark-shell"
-        environment = os.environ | {
-            "PYSPARK_SUBMIT_ARGS": settings, "SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable,
-        }
-        self.process = subprocess.Popen(
-            [sys.executable, __file__, "--serve", str(ward.raw), str(ward.out)], text=True, env=environment, cwd=_ROOT,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        )
-
-    def begin(self) -> None:
-        """Start an ingest."""
-        assert self.process.stdin
-        self.process.stdin.write("ingest\n")
-        self.process.stdin.flush()
-
-    def end(self) -> str:
-        """Wait for its end; what went wrong, or nothing."""
-        assert self.process.stdout
-        for line in self.process.stdout:
-            if line.startswith("{"):
-                told = json.loads(line)
-                self.last = told["seconds"] if not told["error"] else self.last
-                return str(told["error"])
-        self.stop()
-        self._start()
-        return "the driver ended"
-
-    def finish(self) -> None:
-        """Run an ingest that nobody disturbs."""
-        self.begin()
-        if said := self.end():
-            raise SystemExit(f"the run after a kill failed: {said}")
-
-    def stop(self) -> None:
-        """End the driver."""
-        assert self.process.stdin
-        with contextlib.suppress(OSError):
-            self.process.stdin.close()
-        self.process.wait(60)
-
-
-def serve(raw: str, out: str) -> None:
-    """Ingest whenever a line comes in; one JSON line a time."""
-    from pyspark.sql import SparkSession
-
-    from iomt_ids.runtime.config import load_config
-    from jobs import ingest_flows
-
-    spark = SparkSession.builder.getOrCreate()
-    spark.sparkContext.setLogLevel("OFF")
-    config = load_config(_ROOT / "conf" / "local.yaml", [f"data.raw={raw}", f"output.folder={out}"])
-    for _ in sys.stdin:
-        start, said = time.monotonic(), ""
-        try:
-            ingest_flows.run(spark, config)
-        except Exception as error:
-            said = f"{type(error).__name__}: {error}"[:500]
-        sys.stdout.write(json.dumps({"seconds": time.monotonic() - start, "error": said}) + "\n")
-        sys.stdout.flush()
 
 
 def _victims(job: subprocess.Popen[str], what: str) -> list[psutil.Process]:
@@ -205,36 +130,22 @@ def _victims(job: subprocess.Popen[str], what: str) -> list[psutil.Process]:
     return family
 
 
-def _strike(process: subprocess.Popen[str], what: str, moment: float) -> bool:
+def _kill(job: subprocess.Popen[str], what: str, moment: float) -> bool:
     """Kill at a moment; False if the job, or what was to be killed, was not there."""
     time.sleep(moment)
     try:
-        victims = _victims(process, what) if process.poll() is None else []
+        victims = _victims(job, what) if job.poll() is None else []
         for victim in victims:
             victim.kill()
     except psutil.Error:
-        return False
-    return bool(victims)
-
-
-def _strike_users(ward: Ward, what: str, moment: float) -> bool:
-    """Kill the driver, or everything, of an ingest as users start it."""
-    job = ward.start("local")
-    hit = _strike(job, what, moment)
-    # One that lost its head leaves nobody to wait for.
-    time.sleep(0.2)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(job.pid, signal.SIGKILL)
+        victims = []
+    # A job that lost one process ends by itself or goes on; one that lost its head leaves nobody to wait for.
+    if what in ("driver", "everything"):
+        time.sleep(0.2)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(job.pid, signal.SIGKILL)
     job.communicate()
-    return hit
-
-
-def _strike_session(session: Session, what: str, moment: float) -> bool:
-    """Kill a worker or an executor of an ingest in a session; the job may end well or not."""
-    session.begin()
-    hit = _strike(session.process, what, moment)
-    session.end()
-    return hit
+    return bool(victims)
 
 
 def _cluster(what: str) -> None:
@@ -245,31 +156,27 @@ def kills(place: Path, wanted: int) -> dict[str, object]:
     """The first experiment."""
     ward = Ward(place)
     ward.grow()
-    cold = ward.finish("local")
-    _cluster("up")
-    sessions = {
-        "worker": Session(ward, _ROOT / "conf/spark/local.conf"), "executor": Session(ward, _ROOT / "out/cluster/submit.conf"),
-    }
-    # Another one than that which lost somebody.
-    after = {"worker": sessions["executor"]}
+    lasts = {"local": ward.finish("local")}
     faults, killed = Counter[str](), Counter[str]()
+    tried = 0
     try:
-        while (done := sum(killed.values())) < wanted:
-            what = _VICTIMS[done % len(_VICTIMS)]
+        while sum(killed.values()) < wanted:
+            tried += 1
+            what = "executor" if tried % 4 == 0 else ward.dice.choice(_VICTIMS)
+            profile = "standalone" if what == "executor" else "local"
+            if profile not in lasts:
+                _cluster("up")
+                lasts[profile] = ward.finish(profile)
             ward.grow()
-            if what in sessions:
-                hit = _strike_session(sessions[what], what, ward.dice.uniform(0, 1.05) * sessions[what].last)
-            else:
-                hit = _strike_users(ward, what, ward.dice.uniform(0.3, 1.05) * cold)
-            killed[what] += hit
+            if _kill(ward.start(profile), what, ward.dice.uniform(0.3, 1.05) * lasts[profile]):
+                killed[what] += 1
             faults += ward.faults(complete=False)
-            after.get(what, sessions["worker"]).finish()
+            ward.finish("local")
             faults += ward.faults(complete=True)
             sys.stderr.write(f"{sum(killed.values())} of {wanted} kills, faults: {dict(+faults)}\n")
     finally:
-        for session in sessions.values():
-            session.stop()
-        _cluster("down")
+        if "standalone" in lasts:
+            _cluster("down")
     names = ("lost", "doubled", "unreadable", "parts")
     return {
         "bench": "fault_ingest", "what": "kills", "kills": sum(killed.values()), "of": dict(killed),
@@ -371,7 +278,4 @@ def main(wanted: int, commits: int, stock_commits: int) -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--serve"]:
-        serve(*sys.argv[2:])
-        sys.exit(0)
     sys.exit(main(*(int(given) for given in [*sys.argv[1:], "200", "200", "40"][:3])))
