@@ -25,7 +25,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,19 @@ def _job(folder: Path) -> dict[str, Any]:
         **files, "features": [f"f{i}" for i in range(20)], "label": "y", "labels": [0, 2, 5], "scaling": [[0.7, 1.0]] * 20,
         "seed": 7, "network": {"kind": "dense_net", "layers": [64, 32], "dropout": 0.1}, "params": asdict(params),
     }
+
+
+@contextlib.contextmanager
+def own_cluster(folder: Path) -> Iterator[tuple[Path, list[int]]]:
+    """A standalone cluster of an experiment's own: what to submit with, and the processes, the master's first."""
+    home, _ = find_java()
+    environment = {"JAVA_HOME": str(home), "PYSPARK_PYTHON": sys.executable}
+    standalone.cluster_up(folder, _ROOT / "conf" / "spark" / "standalone.conf", spark_command("spark-class"), environment)
+    try:
+        state = json.loads((folder / "cluster.json").read_text(encoding="utf-8"))
+        yield standalone.submit_properties(folder), [daemon["pid"] for daemon in state["daemons"]]
+    finally:
+        standalone.cluster_down(folder)
 
 
 def drive(folder: Path) -> int:
@@ -251,26 +264,18 @@ def _go_on(stopped: list[psutil.Process]) -> None:
 
 def main(deaths: int, seed: int) -> int:
     """Strike so often; 1 if anything hung, failed or ended with other weights."""
-    home, _ = find_java()
     with tempfile.TemporaryDirectory(prefix="fault-deep-") as held:
         folder = Path(held)
         (folder / "job.json").write_text(json.dumps(_job(folder)), encoding="utf-8")
-        environment = {"JAVA_HOME": str(home), "PYSPARK_PYTHON": sys.executable}
-        standalone.cluster_up(
-            folder / "cluster", _ROOT / "conf" / "spark" / "standalone.conf", spark_command("spark-class"), environment
-        )
-        try:
-            state = json.loads((folder / "cluster" / "cluster.json").read_text(encoding="utf-8"))
-            MINE.update(daemon["pid"] for daemon in state["daemons"])
-            experiment = Experiment(folder, standalone.submit_properties(folder / "cluster"), seed)
+        with own_cluster(folder / "cluster") as (properties, daemons):
+            MINE.update(daemons)
+            experiment = Experiment(folder, properties, seed)
             number, struck = 0, 0
             while struck < deaths:
                 victim, how = _BLOWS[struck % len(_BLOWS)]
                 struck += experiment.strike(number, victim, how)
                 number += 1
             experiment.driver.end()
-        finally:
-            standalone.cluster_down(folder / "cluster")
     counts = dict(experiment.counts)
     say({
         "bench": "fault_deep", "deaths": deaths, **counts, "bound": round(3 / deaths, 3),

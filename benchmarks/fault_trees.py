@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
-import json
 import random
 import sys
 import tempfile
@@ -28,7 +27,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pyarrow as pa
-from fault_deep import MINE, Driver, named, say
+from fault_deep import MINE, Driver, named, own_cluster, say
 from pyarrow import parquet as pq
 from pyspark.sql import SparkSession
 
@@ -40,10 +39,7 @@ from iomt_ids.models.histogram.forest import Shape
 from iomt_ids.models.histogram.keep import trees_to_bytes
 from iomt_ids.models.histogram.share import fit_boosting, fit_forest
 from iomt_ids.models.histogram.spread import boosting_to_bytes
-from iomt_ids.runtime import standalone
-from iomt_ids.runtime.place import find_java, spark_command
 
-_ROOT = Path(__file__).resolve().parents[1]
 _ROWS, _FEATURES, _CLASSES = 20_000, 20, 4
 _FOREST, _BOOSTING = Shape(320, 14, 64, "0.5", 1), BoostShape(160, 6, 64, 0.1, patience=0)
 _KINDS, _VICTIMS, _SHARINGS = ("forest", "boosting"), ("task", "executor", "driver"), ("shared", "spread")
@@ -172,26 +168,18 @@ class Experiment:
 
 def main(kills: int, seed: int, sharings: list[str]) -> int:
     """Kill so often; 1 if anything hung, failed or ended with other trees."""
-    home, _ = find_java()
     with tempfile.TemporaryDirectory(prefix="fault-trees-") as held:
         folder = Path(held)
         _write_rows(folder / "rows.parquet")
-        environment = {"JAVA_HOME": str(home), "PYSPARK_PYTHON": sys.executable}
-        standalone.cluster_up(
-            folder / "cluster", _ROOT / "conf" / "spark" / "standalone.conf", spark_command("spark-class"), environment
-        )
-        try:
-            state = json.loads((folder / "cluster" / "cluster.json").read_text(encoding="utf-8"))
-            MINE.update(daemon["pid"] for daemon in state["daemons"])
-            experiment = Experiment(folder, standalone.submit_properties(folder / "cluster"), seed, sharings)
+        with own_cluster(folder / "cluster") as (properties, daemons):
+            MINE.update(daemons)
+            experiment = Experiment(folder, properties, seed, sharings)
             turns = itertools.cycle(itertools.product(sharings, _VICTIMS, _KINDS))
             numbers = itertools.count()
             for sharing, victim, kind in itertools.islice(turns, kills):
                 while not experiment.strike(next(numbers), victim, kind, sharing):
                     pass
             experiment.driver.end()
-        finally:
-            standalone.cluster_down(folder / "cluster")
     counts = dict(experiment.counts)
     usual = {" ".join(key): round(seconds, 1) for key, seconds in experiment.usual_s.items()}
     say({"bench": "fault_trees", "kills": kills, **counts, "bound": round(3 / kills, 3), "undisturbed_s": usual})

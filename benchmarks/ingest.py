@@ -35,6 +35,7 @@ from iomt_ids.runtime.progress import process_tree_bytes
 
 _ROOT = Path(__file__).resolve().parents[1]
 _THREADS, _SEED, _SMALL_ROWS = 2, 1, 20_000
+_TWO_THREADS = f"--properties-file {_ROOT / 'conf/spark/local.conf'} --master local[{_THREADS}]"
 _NAMES = {c.v1: c.name for c in columns_of("v1")}
 _HEADER = list(source_header("v1"))
 _PLACE = r"/(attacks/csv/train|attacks/csv/test|profiling)/"
@@ -44,13 +45,13 @@ def _files(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.csv"))
 
 
-def started_session(name: str):  # type: ignore[no-untyped-def]
-    """Spark on two threads, with the users' own settings."""
+def started_session(name: str, settings: str = _TWO_THREADS):  # type: ignore[no-untyped-def]
+    """Spark with the users' own settings, on two threads unless `settings` of spark-submit say otherwise."""
     from pyspark.sql import SparkSession
 
     os.environ |= {
         "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1", "PYTHONPATH": f"{_ROOT / 'lib'}:{_ROOT}",
-        "PYSPARK_SUBMIT_ARGS": f"--properties-file {_ROOT / 'conf/spark/local.conf'} --master local[{_THREADS}] pyspark-shell",
+        "PYSPARK_SUBMIT_ARGS": f"{settings} pyspark-shell",
     }
     session = SparkSession.builder.appName(name).getOrCreate()
     session.sparkContext.setLogLevel("ERROR")

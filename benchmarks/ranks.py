@@ -25,6 +25,8 @@ from typing import Any
 
 import numpy as np
 import psutil
+from fault_deep import own_cluster
+from ingest import started_session
 from loader import written
 
 from iomt_ids.distributed.launch import HorovodLauncher
@@ -32,8 +34,6 @@ from iomt_ids.distributed.order import ShardPlan
 from iomt_ids.distributed.shards import count_rows, read_rows
 from iomt_ids.distributed.train import train_rank
 from iomt_ids.distributed.work import Alone, Communicator, RankResult, Work
-from iomt_ids.runtime import standalone
-from iomt_ids.runtime.place import find_java, spark_command
 
 _ROOT = Path(__file__).resolve().parents[1]
 _EPOCHS, _BATCH, _HELD_OUT = 6, 1024, 20_000
@@ -66,19 +66,12 @@ def pieces(job: dict[str, Any], ranks: Communicator) -> tuple[dict[str, Any], by
 
 
 def _session(properties: Path) -> Any:
-    from pyspark.sql import SparkSession
-
     path = os.pathsep.join(map(str, (_ROOT / "lib", _ROOT, _ROOT / "benchmarks")))
-    settings = f"--properties-file {shlex.quote(str(properties))} --conf spark.executorEnv.PYTHONPATH={path} pyspark-shell"
-    os.environ |= {"PYSPARK_SUBMIT_ARGS": settings, "SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable}
-    session = SparkSession.builder.appName("ranks").getOrCreate()
-    session.sparkContext.setLogLevel("ERROR")
-    return session
+    settings = f"--properties-file {shlex.quote(str(properties))} --conf spark.executorEnv.PYTHONPATH={path}"
+    return started_session("ranks", settings)
 
 
-def _one_core_each(cluster: Path) -> None:
-    state = json.loads((cluster / "cluster.json").read_text(encoding="utf-8"))
-    workers = [daemon["pid"] for daemon in state["daemons"]][1:]
+def _one_core_each(workers: list[int]) -> None:
     for pid, core in zip(workers, os.sched_getaffinity(0), strict=False):
         # What a worker starts stays where it is.
         for thread in psutil.Process(pid).threads():
@@ -91,18 +84,12 @@ def _speed(results: list[RankResult], epochs_of_rows: int) -> float:
 
 def main(rows: int, pairs: int) -> int:
     """Measure and print the JSON line."""
-    home, _ = find_java()
     with tempfile.TemporaryDirectory(prefix="bench-ranks-") as held:
         source, job = written(held, rows, _HELD_OUT)
         job["params"] |= {"batch_rows": _BATCH, "steps": 0, "epochs_at_least": _EPOCHS, "epochs_at_most": _EPOCHS}
-        cluster = Path(held) / "cluster"
-        standalone.cluster_up(
-            cluster, _ROOT / "conf" / "spark" / "standalone.conf", spark_command("spark-class"),
-            {"JAVA_HOME": str(home), "PYSPARK_PYTHON": sys.executable},
-        )
-        try:
-            _one_core_each(cluster)
-            launcher = HorovodLauncher(_session(standalone.submit_properties(cluster)))
+        with own_cluster(Path(held) / "cluster") as (properties, (_, *workers)):
+            _one_core_each(workers)
+            launcher = HorovodLauncher(_session(properties))
             train = Work("iomt_ids.distributed.train:train_rank", job)
             launcher.run(train, 2)
             seen, found, ceilings = _EPOCHS * rows, [], []
@@ -113,8 +100,6 @@ def main(rows: int, pairs: int) -> int:
                 ceilings.append(_speed(both, 2 * seen) / found[-1][0])
             told = {"weights": two[0].facts["parameters"], **job}
             parts = launcher.run(Work("ranks:pieces", told), 2)[0].facts
-        finally:
-            standalone.cluster_down(cluster)
     ratios, seconds = [two / one for one, two in found], statistics.median(seen / two for _, two in found)
     f1 = {f"f1_macro_{n}": round(r[0].facts["curves"][-1]["validation_f1_macro"], 4) for n, r in (("one", one), ("two", two))}
     sys.stdout.write(json.dumps({

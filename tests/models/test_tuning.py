@@ -12,7 +12,7 @@ import pytest
 from iomt_ids.models import detectors
 from iomt_ids.models.decision_tree import Params
 from iomt_ids.models.tuning import candidates_of, choose, with_params
-from iomt_ids.runtime.config import build
+from iomt_ids.runtime.config import build, load_config
 from iomt_ids.runtime.trials import Trials
 from tests.builders import ROOT
 
@@ -81,6 +81,11 @@ def test_candidates_are_the_default_and_points_of_the_space_without_repeats():
     assert all(c[name] in values for c in found[1:] for name, values in SPACE.items())
     assert found == candidates_of(SPACE, Params(), 9, seed=3) != candidates_of(SPACE, Params(), 9, seed=4)
     assert len(candidates_of(SPACE, Params(), 1000, seed=3)) == 16
+
+
+def test_what_is_trained_by_default_has_a_space():
+    trained = load_config(ROOT / "conf" / "local.yaml", []).train.detectors
+    assert trained and all(detectors()[name].space for name, tasks in trained.items() if tasks)
 
 
 @pytest.mark.parametrize("name", [name for name, detector in detectors().items() if detector.space])

@@ -246,6 +246,15 @@ def _read_number(at: Any) -> Any:
     return -value if negative else value, at if value == value else _NOWHERE
 
 
+@inlined
+def _keep(value: Any, into: Any, limits: Any) -> Any:
+    """Put a value into memory, if it lies between the two numbers at `limits`; whether it does."""
+    if value < _double_at(limits) or value > _double_at(limits + _EIGHT):  # type: ignore[call-arg]
+        return False
+    _put(into, value)
+    return True
+
+
 @compiled
 def _read_line(at: np.uint64, into: np.uint64, stride: np.uint64, limits: np.uint64, columns: np.uint64) -> Any:
     """Put a plain line's values into memory and give the place of its LF; `_NOWHERE` if it is not plain, or not possible.
@@ -260,9 +269,8 @@ def _read_line(at: np.uint64, into: np.uint64, stride: np.uint64, limits: np.uin
             lanes = word & _LANES & _LOWER
             tenths = lanes * _TEN + (lanes >> _16)
             value: Any = _TENTHS[tenths & _BYTE]
-            if value < _double_at(limits) or value > _double_at(limits + _EIGHT):
+            if not _keep(value, into, limits):
                 return _NOWHERE
-            _put(into, value)
             into += stride
             limits += _16
             left -= _ONE
@@ -276,9 +284,8 @@ def _read_line(at: np.uint64, into: np.uint64, stride: np.uint64, limits: np.uin
             if _byte_at(at) != (_LF if left == _ONE else _COMMA):
                 return _NOWHERE
             at += _ONE
-        if value < _double_at(limits) or value > _double_at(limits + _EIGHT):
+        if not _keep(value, into, limits):
             return _NOWHERE
-        _put(into, value)
         into += stride
         limits += _16
         left -= _ONE

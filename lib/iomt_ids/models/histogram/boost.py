@@ -6,6 +6,7 @@ Newton step of the joint log-loss (Friedman 2001; Chen and Guestrin 2016). Two c
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -171,6 +172,11 @@ def boost(
     return _as_models(rounds, prior[course.grower.own], shape.learning_rate, len(binned.edges)), course.curves
 
 
+def losses_of(curves: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
+    """Each loss of some rounds as an array, to be kept beside their trees."""
+    return {key: np.array([point[key] for point in curves]) for key in curves[0] if key != "epoch"}
+
+
 class _Course:
     """Rounds one after the other, each learnt, or found among those that are kept."""
 
@@ -197,8 +203,7 @@ class _Course:
             if self.is_over:
                 break
         trees, curves = [tree for trees in self.rounds[done:] for tree in trees], self.curves[done:]
-        losses = {key: np.array([point[key] for point in curves]) for key in curves[0] if key != "epoch"}
-        kept.save(name, trees_to_bytes(trees, **losses))
+        kept.save(name, trees_to_bytes(trees, **losses_of(curves)))
 
     def _learn(self, index: int) -> None:
         grower = self.grower

@@ -29,7 +29,7 @@ from iomt_ids.distributed.resume import ResumingLauncher
 from iomt_ids.distributed.work import Communicator, Work
 from iomt_ids.models.histogram.bins import bin_rows
 from iomt_ids.models.histogram.blocks import ID, in_blocks
-from iomt_ids.models.histogram.boost import Boosting, BoostShape, RegressionTree, boost
+from iomt_ids.models.histogram.boost import Boosting, BoostShape, RegressionTree, boost, losses_of
 from iomt_ids.models.histogram.forest import Binned, Forest, Shape, Tree
 from iomt_ids.models.histogram.keep import forest_chunks, found_or_grown, kept_trees, trees_from_bytes, trees_to_bytes
 from iomt_ids.models.histogram.levels import SMALL, grow_together
@@ -125,7 +125,6 @@ def grow_rank(job: dict[str, Any], ranks: Communicator) -> tuple[dict[str, Any],
     share, kept = share_of(job, "train", ranks), SharedChunks(Chunks(Path(job["folder"]), job["kept"]), ranks)
     shape = Shape(**job["shape"])
 
-
     def grow(wanted: range) -> list[Tree]:
         return [grow_together(share, shape, job["seed"], index, ranks, small=job["small"]) for index in wanted]
 
@@ -166,9 +165,8 @@ def share_of(job: dict[str, Any], name: str, ranks: Communicator) -> Binned:
 
 def boosting_to_bytes(boosting: Boosting, curves: list[dict[str, float]]) -> bytes:
     """All of a boosted model and its curves."""
-    losses = {key: np.array([point[key] for point in curves]) for key in curves[0] if key != "epoch"}
     weights = np.array(boosting.weights)
-    return trees_to_bytes([tree for trees in boosting.trees for tree in trees], weights=weights, **losses)
+    return trees_to_bytes([tree for trees in boosting.trees for tree in trees], weights=weights, **losses_of(curves))
 
 
 def boosting_from_bytes(content: bytes, features: int) -> tuple[Boosting, list[dict[str, float]]]:
