@@ -122,13 +122,15 @@ def test_the_command_is_complete_and_can_be_pasted(monkeypatch: pytest.MonkeyPat
     )
 
 
-def test_from_another_folder_spark_still_finds_its_log_configuration(
+def test_from_another_folder_java_still_finds_the_files_of_its_options(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     command = cli.submit_command(ROOT, "retrain", "local", SPARK / "local.conf")
     after = command[command.index("--driver-java-options") + 1]
-    assert after == f"-Dlog4j2.configurationFile={ROOT}/conf/log4j2.properties"
+    assert after.split()[:2] == [
+        f"-Dlog4j2.configurationFile={ROOT}/conf/log4j2.properties", f"-XX:SharedArchiveFile={ROOT}/.venv/spark.jsa",
+    ]
 
 
 def test_another_spark_in_the_environment_is_taken_out_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:

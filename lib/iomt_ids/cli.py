@@ -23,8 +23,9 @@ PROFILES = ("local", "standalone", "cluster", "gpu")
 # Where they are, only their owner knows.
 _ELSEWHERE = ("cluster", "gpu")
 _CLUSTER = Path("out") / "cluster"
-_LOG = "conf/log4j2.properties"
-_LOG_OPTION = re.compile(r"^spark\.driver\.extraJavaOptions\s+(.*conf/log4j2\.properties.*)$", re.MULTILINE)
+# Files that Java's options name relative to the project.
+_OF_JAVA = ("conf/log4j2.properties", ".venv/spark.jsa")
+_JAVA_OPTIONS = re.compile(r"^spark\.driver\.extraJavaOptions\s+(.+)$", re.MULTILINE)
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 
 
@@ -110,7 +111,7 @@ def submit_command(
         *(f"{name}={value}" for name, value in wanted.items()),
         str(spark_command("spark-submit")),
         "--properties-file", str(properties),
-        *_log_options(project, properties),
+        *_java_options(project, properties),
         *(word for setting in settings for word in ("--conf", setting)),
         "--py-files", str(project / "dist" / "iomt_ids.zip"),
         str(script),
@@ -120,12 +121,15 @@ def submit_command(
     ]
 
 
-def _log_options(project: Path, properties: Path) -> list[str]:
-    # The properties file names Spark's log configuration relative to the project; from elsewhere it is not found.
-    found = _LOG_OPTION.search(properties.read_text(encoding="utf-8")) if Path.cwd() != project else None
-    if found is None:
+def _java_options(project: Path, properties: Path) -> list[str]:
+    # From elsewhere the files that the properties file names would not be found.
+    found = _JAVA_OPTIONS.search(properties.read_text(encoding="utf-8")) if Path.cwd() != project else None
+    if found is None or not any(name in found[1] for name in _OF_JAVA):
         return []
-    return ["--driver-java-options", found[1].replace(_LOG, str(project / _LOG))]
+    options = found[1]
+    for name in _OF_JAVA:
+        options = options.replace(f"={name}", f"={project / name}")
+    return ["--driver-java-options", options]
 
 
 def _submit(options: argparse.Namespace) -> int:

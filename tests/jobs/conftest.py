@@ -64,11 +64,3 @@ def cluster() -> Iterator[None]:
     yield
     if not ran:
         subprocess.run([*iomt, "down"], cwd=ROOT, env=environment(), check=True, capture_output=True)
-
-
-@pytest.fixture(scope="session", params=["local", pytest.param("standalone", marks=pytest.mark.cluster)])
-def profile(request: pytest.FixtureRequest) -> str:
-    """Both places a job runs in on one machine."""
-    if request.param == "standalone":
-        request.getfixturevalue("cluster")
-    return request.param

@@ -15,23 +15,50 @@ from iomt_ids.contract.tables import (
     GOLD_SCORES,
     SILVER_FLOWS,
 )
+from iomt_ids.runtime.config import load_config
 from iomt_ids.runtime.tables import Warehouse
-from tests.jobs.conftest import SMALL
+from jobs import evaluate_detector
+from tests.jobs.conftest import ROOT, SMALL
 
 DETECTORS = "train.detectors={decision_tree: [attack, binary]}"
 
 
-@pytest.fixture(scope="session")
-def chain(submit, profile, tmp_path_factory):
+STEPS = ("ingest_flows", "refine_flows", "build_features", "train_detector")
+
+
+def run_chain(submit, out, jobs, *settings, profile):
     """The folder the jobs wrote to and what each of them told."""
-    out = tmp_path_factory.mktemp(f"chain-{profile}")
-    settings = (*SMALL, f"output.folder={out}", DETECTORS, "train.compare_all_features={}")
     told = {}
-    for job in ("ingest_flows", "refine_flows", "build_features", "train_detector", "evaluate_detector", "retrain", "score_flows"):
-        done = submit(job, *settings, profile=profile)
+    for job in jobs:
+        done = submit(job, *SMALL, f"output.folder={out}", DETECTORS, "train.compare_all_features={}", *settings, profile=profile)
         assert done.status == 0, done.stderr
         told[job] = done.told
     return out / "demo", told
+
+
+@pytest.fixture(scope="session")
+def local(submit, tmp_path_factory):
+    """The steps one by one, then all at once."""
+    return run_chain(submit, tmp_path_factory.mktemp("chain-local"), (*STEPS, "retrain", "score_flows"), profile="local")
+
+
+@pytest.fixture(scope="session")
+def standalone(submit, local, cluster, tmp_path_factory):
+    """The same on a cluster, where test_real_rows.py retrains; what the local retraining serves scores the rows."""
+    jobs, out = (*STEPS, "evaluate_detector", "score_flows"), tmp_path_factory.mktemp("chain-standalone")
+    return run_chain(submit, out, jobs, f"serve.home={local[0]}", profile="standalone")
+
+
+@pytest.fixture(params=["local", pytest.param("standalone", marks=pytest.mark.cluster)])
+def chain(request):
+    """Either of them."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def judged(chain):
+    """What the job that wrote the scores has told."""
+    return chain[1].get("retrain") or chain[1]["evaluate_detector"]
 
 
 def test_every_job_ends_with_the_same_kind_of_line(chain):
@@ -67,9 +94,9 @@ def test_what_is_fitted_is_fitted_on_the_train_split(chain, spark):
     assert (fitted.center, fitted.rows) == (pytest.approx(mean, rel=1e-9), rows)
 
 
-def test_scores_are_in_the_file_the_last_line_names_and_in_the_table(chain, spark):
+def test_scores_are_in_the_file_the_last_line_names_and_in_the_table(chain, judged, spark):
     home, told = chain
-    scores = json.loads(Path(told["retrain"]["outputs"]["scores"]).read_text())
+    scores = json.loads(Path(judged["outputs"]["scores"]).read_text())
     tree = next(e for e in scores["scores"] if (e["task"], e["split"], e["scope"]) == ("attack", "test", "all"))
     assert tree["detector"] == "decision_tree" and tree["features"] == "leak_free"
     assert tree["rows"] == told["train_detector"]["rows"]["test"]
@@ -79,25 +106,27 @@ def test_scores_are_in_the_file_the_last_line_names_and_in_the_table(chain, spar
     assert found.value == tree["f1_macro"]
 
 
-def test_every_result_says_that_its_data_is_synthetic(chain):
-    outputs = chain[1]["retrain"]["outputs"]
+def test_every_result_says_that_its_data_is_synthetic(judged):
+    outputs = judged["outputs"]
     assert json.loads(Path(outputs["scores"]).read_text())["data"]["note"].startswith("synthetic demo data")
     assert "synthetic demo data" in Path(outputs["report"]).read_text()
 
 
 # The cluster's scores are compared with the local ones in test_real_rows.py.
-@pytest.mark.parametrize("profile", ["local"], indirect=True)
-def test_judging_the_same_models_twice_gives_the_same_scores(chain, submit, profile):
-    home, told = chain
-    settings = (*SMALL, f"output.folder={home.parent}", f"evaluate.run={told['train_detector']['run']}")
-    again = submit("evaluate_detector", *settings, "--false-alarms-per-million=200000", profile=profile)
+def test_judging_the_same_models_again_gives_the_same_scores(local, spark):
+    home, told = local
+    config = load_config(ROOT / "conf" / "local.yaml", [
+        *SMALL, f"output.folder={home.parent}", f"evaluate.run={told['retrain']['run']}",
+        "evaluate.false_alarms_per_million=200000",
+    ])
+    again = evaluate_detector.run(spark, config)
     first, second = (
-        [{**entry, "score_seconds": None} for entry in json.loads(Path(job["outputs"]["scores"]).read_text())["scores"]]
-        for job in (told["evaluate_detector"], again.told)
+        [{**entry, "score_seconds": None} for entry in json.loads(Path(outputs["scores"]).read_text())["scores"]]
+        for outputs in (told["retrain"]["outputs"], again.outputs)
     )
     assert first == second
     before, after = (
-        json.loads(Path(job["outputs"]["scores"]).read_text())["operating"] for job in (told["evaluate_detector"], again.told)
+        json.loads(Path(outputs["scores"]).read_text())["operating"] for outputs in (told["retrain"]["outputs"], again.outputs)
     )
     assert [e["model"] for e in after] == ["decision_tree-attack-leak_free", "decision_tree-binary-leak_free"]
     for old, new in zip(before, after, strict=True):
@@ -105,15 +134,15 @@ def test_judging_the_same_models_twice_gives_the_same_scores(chain, submit, prof
         assert {k: old[k] for k in ("calibration", "classes")} == {k: new[k] for k in ("calibration", "classes")}
         assert old["false_alarms"]["validation"]["rate"] <= 0.001 and new["false_alarms"]["validation"]["rate"] <= 0.2
         assert old["threshold"] is None or old["threshold"] > new["threshold"]
-    assert "at the threshold for 200,000 false alarms in a million" in again.stdout
+    assert "at the threshold for 200,000 false alarms in a million" in again.text
 
 
-def test_the_retrained_model_is_served_and_scores_new_flows(chain, spark):
-    home, told = chain
-    assert told["retrain"]["gate"]["promote"] is True
-    assert json.loads((home / "served.json").read_text())["run"] == told["retrain"]["run"] == told["score_flows"]["run"]
-    alerts = Warehouse(home / "warehouse", "delta").read(spark, GOLD_ALERTS)
+def test_the_retrained_model_is_served_and_scores_new_flows(chain, local, spark):
+    retrained, told = local[1]["retrain"], chain[1]
+    assert retrained["gate"]["promote"] is True
+    assert json.loads((local[0] / "served.json").read_text())["run"] == retrained["run"] == told["score_flows"]["run"]
+    alerts = Warehouse(chain[0] / "warehouse", "delta").read(spark, GOLD_ALERTS)
     assert told["score_flows"]["rows"]["alerts"] == alerts.filter("is_alert").count() > 5000
     models = {r.model for r in alerts.select("model").distinct().collect()}
-    assert models == {f"{told['retrain']['run']}/decision_tree-attack-leak_free"}
+    assert models == {f"{retrained['run']}/decision_tree-attack-leak_free"}
     assert alerts.filter("probability <= 0 or probability > 1").count() == 0

@@ -165,11 +165,15 @@ def submit_properties(folder: Path) -> Path:
 def _start(folder: Path, properties: Path, spark_class: Path, environment: Mapping[str, str]) -> None:
     port, page_port = _free_port(_MASTER_PORT), _free_port(_PAGE_PORT)
     master = f"spark://{_LOOPBACK}:{port}"
+    # Of the environment that has this Spark; where there is none Java goes on without, see conf/spark/local.conf.
+    archive = f"-XX:SharedArchiveFile={spark_class.parents[1] / 'spark.jsa'} -Xlog:disable -Xlog:all=error:stderr"
+    environment = {"SPARK_DAEMON_JAVA_OPTS": archive, **environment}
     secret = f"spark.authenticate true\nspark.authenticate.secret {secrets.token_hex(32)}\n"
     _write_private(folder / "daemons.conf", secret + _DAEMON_SETTINGS)
     _write_private(
         folder / "submit.conf",
-        f"{properties.read_text(encoding='utf-8')}\n# Added by `iomt-ids cluster up`.\nspark.master {master}\n{secret}",
+        f"{properties.read_text(encoding='utf-8')}\n# Added by `iomt-ids cluster up`.\nspark.master {master}\n{secret}"
+        f"spark.executor.extraJavaOptions {archive}\n",
     )
     begin = [str(spark_class)]
     finish = ["--host", _LOOPBACK, "--properties-file", str(folder / "daemons.conf")]
