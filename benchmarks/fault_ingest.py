@@ -27,6 +27,7 @@ from collections import Counter
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
 from pyarrow import parquet as pq
 
 from iomt_ids.contract.commit import Change, DataFile
@@ -40,6 +41,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 _TRAIN = "WiFI_and_MQTT/attacks/csv/train"
 _SEED, _ROWS = 7, 12_000
 _VICTIMS = ("driver", "worker", "everything")
+_PLACES = pa.schema([("source_file", pa.string()), ("source_line", pa.int64())])
 
 
 def _capture() -> list[bytes]:
@@ -94,20 +96,22 @@ class Ward:
 
     def faults(self, *, complete: bool) -> Counter[str]:
         """Rows lost, rows doubled, unreadable tables, parts of captures."""
-        seen: Counter[tuple[str, int]] = Counter()
         found: Counter[str] = Counter()
+        seen: list[pa.Table] = []
         for table in (BRONZE_FLOWS, BRONZE_REJECTS) if complete else (BRONZE_FLOWS,):
             try:
                 if not self.warehouse.exists(table):
                     continue
                 for path in self.warehouse.state(table).files:
                     rows = pq.ParquetFile(self.warehouse.path(table) / path).read(columns=["source_file", "source_line"])
-                    seen.update(zip(rows["source_file"].to_pylist(), rows["source_line"].to_pylist(), strict=True))
+                    seen.append(rows.cast(_PLACES))
             except Exception as error:
                 sys.stderr.write(f"unreadable: {error}\n")
                 found["unreadable"] += 1
-        found["doubled"] = sum(n - 1 for n in seen.values())
-        lines = Counter(path for path, _ in seen)
+        rows = pa.concat_tables([_PLACES.empty_table(), *seen])
+        places = rows.group_by(["source_file", "source_line"]).aggregate([([], "count_all")])
+        found["doubled"] = len(rows) - len(places)
+        lines = Counter({entry["values"]: entry["counts"] for entry in places["source_file"].value_counts().to_pylist()})
         if complete:
             found["lost"] = sum(rows - lines[path] for path, rows in self.rows.items())
         else:
