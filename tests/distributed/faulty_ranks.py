@@ -56,6 +56,14 @@ def stop(job: dict[str, Any], ranks: Any) -> tuple[dict[str, Any], bytes]:
     return {}, b""
 
 
+def part(job: dict[str, Any], ranks: Any) -> tuple[dict[str, Any], bytes]:
+    """All lose each other, and none knows why."""
+    from horovod.common.exceptions import HorovodInternalError
+
+    _sign_in(job)
+    raise HorovodInternalError(f"rank {ranks.rank} is parted")
+
+
 def wait(job: dict[str, Any], ranks: Any) -> tuple[dict[str, Any], bytes]:
     """Go on until somebody from outside ends it."""
     ranks.sum(np.zeros(1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from pyspark.sql import SparkSession
 
 from iomt_ids.contract.errors import ConfigError, LaunchError, RankLostError
 from iomt_ids.distributed.barrier import place
+from iomt_ids.distributed.collective import own_port
 from iomt_ids.distributed.launch import InProcessLauncher, Launcher, TensorflowLauncher, launcher_of
 from iomt_ids.distributed.work import RankResult, Work
 from iomt_ids.models.dense_net import Params
@@ -105,8 +107,10 @@ def test_this_process_is_one_rank_and_no_more() -> None:
 
 
 @pytest.fixture
-def nobody_stays(tmp_path: Path) -> Iterator[Path]:
+def nobody_stays(tmp_path: Path, spark: SparkSession) -> Iterator[Path]:
     """A folder where ranks sign in; afterwards none of them is there, nor any socket that they had."""
+    # Spark's own daemon, which listens, is there from the first task in Python on.
+    spark.sparkContext.range(1).map(abs).count()
     begin = _listening()
     yield tmp_path
     ranks = [int(file.name) for file in tmp_path.iterdir() if file.name.isdecimal()]
@@ -164,6 +168,22 @@ def test_an_interrupted_launch_leaves_nobody_behind(launcher: Launcher, ranks_mo
     threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
         launcher.run(Work(f"{ranks_module}:wait", {"processes": str(nobody_stays)}), 2)
+
+
+def test_all_are_quoted_where_ranks_have_only_lost_each_other(spark: SparkSession, ranks_module: str, nobody_stays: Path) -> None:
+    with pytest.raises(RankLostError, match="lost its connection to another rank") as lost:
+        launcher_of("horovod", spark).run(Work(f"{ranks_module}:part", {"processes": str(nobody_stays)}), 2)
+    assert {f"rank {rank} is parted" in str(lost.value) for rank in range(2)} == {True}
+
+
+def test_a_port_that_the_others_were_told_is_given_to_nobody_else() -> None:
+    with own_port() as port, socket.socket() as stranger, socket.socket() as server:
+        with pytest.raises(OSError, match="in use"):
+            stranger.bind(("127.0.0.1", port))
+        # As TensorFlow does.
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        server.bind(("127.0.0.1", port))
+        server.listen()
 
 
 def test_a_function_that_does_not_exist_is_a_launch_error(spark: SparkSession) -> None:

@@ -38,6 +38,7 @@ _STOPPED_S = 10.0
 # Longer than a dying rank's own executor takes to notice it; TensorFlow misses a stopped one about as soon as that does.
 _LET_THE_OTHER_SPEAK_S = 6.0
 _LAST_LINES = 25
+LOST_ANOTHER = "lost its connection to another rank"
 
 
 @dataclass(frozen=True)
@@ -220,7 +221,7 @@ def _report(order: Order, rank: int, status: int) -> str:
         deadline = time.monotonic() + _LET_THE_OTHER_SPEAK_S
         while time.monotonic() < deadline and _tell(order, "GET", rank) == "go on":
             time.sleep(_POLL_S)
-        failure = "lost its connection to another rank"
+        failure = LOST_ANOTHER
     elif status == REFUSED:
         failure = "refused the work"
     elif status < 0:

@@ -111,13 +111,15 @@ class TensorflowBackend:
         source, shared = folder / "bind.c", folder / "bind.so"
         source.write_text(_BIND, encoding="utf-8")
         subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", str(shared), str(source), "-ldl"], check=True, capture_output=True)
-        return {"LD_PRELOAD": str(shared)}
+        # With it the server may listen on the port that `own_port` keeps for it.
+        return {"LD_PRELOAD": str(shared), "TF_GRPC_REUSE_PORT": "true"}
 
     @staticmethod
     @contextmanager
     def join(order: dict[str, Any]) -> Iterator[TensorflowCommunicator]:
         """The other ranks, while the block lasts."""
-        ranks = TensorflowCommunicator(order["rank"], _meet(order))
+        with own_port() as port:
+            ranks = TensorflowCommunicator(order["rank"], _meet(order, port))
         _require_loopback()
         yield ranks
         # A server that leaves first would look like a death to the others.
@@ -129,12 +131,19 @@ class TensorflowBackend:
         return type(error).__name__ in ("UnavailableError", "AbortedError", "DeadlineExceededError", "CancelledError")
 
 
-def _meet(order: dict[str, Any]) -> list[str]:
+@contextmanager
+def own_port() -> Iterator[int]:
+    """A port of loopback that nobody else is given while TensorFlow's server, which is told a number, starts."""
+    with socket.socket() as kept:
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        kept.bind((_LOOPBACK, 0))
+        yield int(kept.getsockname()[1])
+
+
+def _meet(order: dict[str, Any], own_port: int) -> list[str]:
     """Addresses of all ranks, by rank."""
     (host, port), key = order["rendezvous"], bytes.fromhex(order["key"])
-    with socket.socket() as probe:
-        probe.bind((_LOOPBACK, 0))
-        own = f"{_LOOPBACK}:{probe.getsockname()[1]}"
+    own = f"{_LOOPBACK}:{own_port}"
     ask(host, port, key, "PUT", f"/{_SCOPE}/{order['rank']}", json.dumps(own).encode())
     deadline = time.monotonic() + _JOIN_S
     found: list[str] = []

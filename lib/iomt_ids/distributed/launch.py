@@ -19,7 +19,7 @@ from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
 from iomt_ids.contract.errors import ConfigError, LaunchError, RankLostError
-from iomt_ids.distributed.barrier import Order
+from iomt_ids.distributed.barrier import LOST_ANOTHER, Order
 from iomt_ids.distributed.rendezvous import Failure, Rendezvous
 from iomt_ids.distributed.stage import Stage
 from iomt_ids.distributed.work import LAUNCHERS, Alone, RankResult, Work
@@ -195,7 +195,9 @@ def _error(failure: Failure | None, results: list[RankResult], ranks: int) -> La
         failure = Failure(failed[0].rank, failed[0].error, failed[0].is_final)
     said = next((r for r in results if r.rank == failure.rank), None)
     where = f" on {said.host} (executor {said.executor})" if said and said.host else ""
-    lines = f"; it said last:\n{said.last_lines}" if said and said.last_lines else ""
+    # Of several that have only lost each other, none is known to be the cause.
+    speakers = [r for r in results if r is said or r.error == failure.why == LOST_ANOTHER]
+    lines = "".join(f"; {'it' if r is said else f'rank {r.rank}'} said last:\n{r.last_lines}" for r in speakers if r.last_lines)
     if said and failure.is_final:
         # What it refused it says in its last line; what libraries have said before is of no use to anybody.
         lines = ": " + re.sub(r"^\w+Error: ", "", said.last_lines.splitlines()[-1]) if said.last_lines else ""
