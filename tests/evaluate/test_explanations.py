@@ -107,6 +107,9 @@ def test_the_text_says_what_pushes_whose_data_it_is_and_what_was_not_measured():
     title, _, _, line = explanations_text(content).splitlines()
     assert title == "demo, synthetic demo data: why run/forest raised alerts"
     assert line.split() == ["ARP_Spoofing", "1,234", "200", "a", "0.250,", "b", "0.250,", "c", "0.250"]
+    wide = [{"feature": 20 * name, "mean_absolute": 0.25, "mean": 0.2} for name in "abcd"]
+    content["verdicts"].append({"verdict": "Benign", "alerts": 1, "explained": 1, "features": wide})
+    assert explanations_text(content).splitlines()[-1].split()[3:] == [20 * "a", "0.250,", 20 * "b", "0.250"], "no number is cut"
     shuffled = {"rows": 5000, "repeats": 1, "f1_macro": 0.9, "features": [{"feature": "a", "drop": 0.125, "spread": None}]}
     text = explanations_text({**content, "verdicts": [], "permutation": shuffled})
     assert "there is no alert" in text and text.splitlines()[-1].split() == ["a", "0.1250"]

@@ -23,7 +23,6 @@ ASKED = {"maxIter": 5, "maxDepth": 4, "maxBins": 16, "stepSize": 0.3, "seed": 8}
 
 
 def toy(classes, features=4, rows=300, seed=3):
-    """Few values, so that many rows lie exactly on thresholds."""
     dice = np.random.default_rng(seed)
     labels = dice.integers(classes, size=rows)
     return np.round(dice.normal(size=(rows, features)) + labels[:, None] * np.linspace(1, 0, features), 1), labels
@@ -48,6 +47,13 @@ def boosting_of(classes, features=4, depth=4, rounds=5, **more):
 
 
 MODELS = {"forest": forest_of, "boosting": boosting_of}
+
+
+def with_rows_on_thresholds(rows, model):
+    """As many rows more, each value of which is one that some tree compares with."""
+    dice = np.random.default_rng(4)
+    cuts = [cut if cut.size else np.zeros(1) for cut in model.scorer.trees.cuts]
+    return np.vstack([rows, np.column_stack([dice.choice(cut, len(rows)) for cut in cuts])])
 
 
 def all_trees(model, position):
@@ -86,10 +92,11 @@ def by_definition(trees, row):
 @pytest.mark.parametrize("classes", [2, 3])
 def test_contributions_are_shapley_values_by_definition(kind, classes):
     rows, model = MODELS[kind](classes)
+    rows = with_rows_on_thresholds(rows[:6], model)
     for position in range(classes):
         trees, explainer = all_trees(model, position), TreeShap(model.trees_of(position))
-        found = explainer.contributions(rows[:12])
-        for row, own in zip(rows[:12], found, strict=True):
+        found = explainer.contributions(rows)
+        for row, own in zip(rows, found, strict=True):
             wanted, base = by_definition(trees, row)
             np.testing.assert_allclose(own, wanted, atol=1e-12)
             assert explainer.base == pytest.approx(base, abs=1e-12)
@@ -104,6 +111,7 @@ def test_contributions_add_up_to_what_the_scorer_says(kind, classes, is_loaded, 
     if is_loaded:
         model.save(tmp_path)
         model = detectors()[{"forest": "random_forest", "boosting": "gradient_boosted"}[kind]].load(spark, tmp_path, model.problem)
+    rows = with_rows_on_thresholds(rows, model)
     outputs = model.scorer.outputs(rows)
     for position in range(classes):
         explainer = TreeShap(model.trees_of(position))

@@ -159,8 +159,11 @@ def explanations_text(content: Mapping[str, Any]) -> str:
         f"{'verdict':<24} {'alerts':>9} {'explained':>9}  {told}", "-" * _WIDTH,
     ]
     for v in content["verdicts"]:
-        push = ", ".join(f"{f['feature']} {f['mean_absolute']:.3f}" for f in v["features"][:_NAMED])
-        lines.append(f"{v['verdict']:<24} {v['alerts']:>9,} {v['explained']:>9,}  {push}"[:_WIDTH])
+        line = f"{v['verdict']:<24} {v['alerts']:>9,} {v['explained']:>9,}  "
+        push = [f"{f['feature']} {f['mean_absolute']:.3f}" for f in v["features"][:_NAMED]]
+        while len(line + ", ".join(push)) > _WIDTH:
+            push.pop()
+        lines.append(line + ", ".join(push))
     if not content["verdicts"]:
         lines.append("there is no alert")
     if shuffled:
