@@ -142,15 +142,20 @@ def _compare(
     return {"ledger": ledger, "time_to_detect": times}
 
 
-def require_same_split(spark: SparkSession, config: Config, models: list[SavedModel]) -> None:
+def require_same_split(flows: DataFrame, models: list[SavedModel]) -> None:
     """Refuse models that may have learnt from what are test rows now.
+
+    Parameters
+    ----------
+    flows : DataFrame
+        Of `gold.features`.
 
     Raises
     ------
     ContractError
         Naming both ways of cutting.
     """
-    first = Warehouse.of(config).read(spark, GOLD_FEATURES).select("split_scheme").first()
+    first = flows.select("split_scheme").first()
     learnt = sorted({model.problem.split_scheme for model in models} - {first["split_scheme"] if first else ""})
     if first and learnt:
         raise ContractError(

@@ -8,10 +8,12 @@ import sys
 
 from pyspark.sql import SparkSession
 
+from iomt_ids.contract.tables import GOLD_FEATURES
 from iomt_ids.evaluate.compare import comparison_table, operating_table
 from iomt_ids.runtime.config import Config
 from iomt_ids.runtime.job import Outcome, job_main
 from iomt_ids.runtime.runs import find_run, start_run
+from iomt_ids.runtime.tables import Warehouse
 from jobs import _judging, build_features, ingest_flows, refine_flows
 
 OPTIONS = {"--false-alarms-per-million": "evaluate.false_alarms_per_million"}
@@ -25,7 +27,7 @@ def run(spark: SparkSession, config: Config) -> Outcome:
             job.run(spark, config)
         build_features.run(spark, config, past=_judging.summed_past(trained.models()))
     else:
-        _judging.require_same_split(spark, config, trained.models())
+        _judging.require_same_split(Warehouse.of(config).read(spark, GOLD_FEATURES), trained.models())
     into = start_run(config.home, "evaluate_detector")
     content = _judging.judge(spark, config, trained.models(), into)
     into.finish({"judged": trained.id, **content["run"]})

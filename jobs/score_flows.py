@@ -8,22 +8,18 @@ import sys
 from pathlib import Path
 
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
 
 from iomt_ids.contract.errors import ContractError
 from iomt_ids.contract.tables import BRONZE_FLOWS, GOLD_ALERTS
 from iomt_ids.evaluate.alerts import name_verdicts
 from iomt_ids.models import detectors
-from iomt_ids.prepare.features import require_complete
-from iomt_ids.prepare.label import flow_id
-from iomt_ids.prepare.past import add_past, with_past
 from iomt_ids.runtime.config import Config
 from iomt_ids.runtime.job import Outcome, job_main
 from iomt_ids.runtime.log import log
 from iomt_ids.runtime.runs import find_run, served_model
 from iomt_ids.runtime.tables import Warehouse
 from jobs import ingest_flows
-from jobs.build_features import release_of
+from jobs._serving import as_learnt
 
 
 def run(spark: SparkSession, config: Config) -> Outcome:
@@ -39,13 +35,7 @@ def run(spark: SparkSession, config: Config) -> Outcome:
     detector = detectors()[served.detector].load(spark, served.folder, served.problem)
     read = ingest_flows.run(spark, config)
     warehouse = Warehouse.of(config)
-    flows = warehouse.read(spark, BRONZE_FLOWS)
-    base = [name for name in served.problem.features if name in flows.columns]
-    require_complete(flows, base)
-    identified = flows.withColumn("flow_id", flow_id(F.col("source_file"), F.col("source_line")))
-    if served.problem.past_windows and not served.problem.is_sequence:
-        identified = add_past(identified, release_of(flows, config.features.release), served.problem.past_windows)
-    identified = with_past(identified, served.problem)
+    identified = as_learnt(warehouse.read(spark, BRONZE_FLOWS), served.problem, config.features.release)
     log().info("scoring %d rows with %s", read.rows["out"], served.name)
     if operating and operating["threshold"] is None:
         log().warning(

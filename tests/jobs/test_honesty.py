@@ -127,7 +127,8 @@ def test_the_ledger_repeats_what_the_scores_say_and_names_its_split(judged):
 
 def test_models_that_have_learnt_from_what_are_test_rows_now_are_refused(judged, spark):
     config, model = judged["as they are"]["config"], judged["as they are"]["model"]
-    _judging.require_same_split(spark, config, [model])
+    flows = Warehouse.of(config).read(spark, GOLD_FEATURES)
+    _judging.require_same_split(flows, [model])
     other = dataclasses.replace(model, problem=dataclasses.replace(model.problem, split_scheme="random, test 0.2, salt s"))
     with pytest.raises(ContractError, match="cut as 'official', the models have learnt under 'random, test"):
-        _judging.require_same_split(spark, config, [model, other])
+        _judging.require_same_split(flows, [model, other])

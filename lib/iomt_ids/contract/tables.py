@@ -111,6 +111,19 @@ ALERTS = T.StructType([
     T.StructField("sure_verdict", T.StringType(), True),
     T.StructField("sure_probability", T.DoubleType(), True),
 ])
+# A row for each of an alert's most telling features, and one of all others; contributions of an alert add up to output less base.
+EXPLANATIONS = T.StructType([
+    *(ALERTS[name] for name in ("flow_id", "source_file", "source_line", "model", "verdict")),
+    # What is explained: the probability of the verdict, or its margin, half the logarithm of its odds.
+    T.StructField("output_kind", T.StringType(), False),
+    T.StructField("output", T.DoubleType(), False),
+    # The same where no feature is known.
+    T.StructField("base", T.DoubleType(), False),
+    T.StructField("feature", T.StringType(), False),
+    T.StructField("value", T.DoubleType(), True),
+    T.StructField("contribution", T.DoubleType(), False),
+    T.StructField("place", T.IntegerType(), False),
+])
 
 
 @dataclass(frozen=True)
@@ -161,9 +174,10 @@ GOLD_FEATURES = Table("gold.features", FEATURES, ("split", "category"), "the row
 GOLD_PREPARATION = Table("gold.preparation", PREPARATION, (), "centre and scale of each feature, fitted on the train split only")
 GOLD_SCORES = Table("gold.scores", SCORES, ("run",), "every metric of every run")
 GOLD_ALERTS = Table("gold.alerts", ALERTS, (), "the served model's verdict on each row")
+GOLD_EXPLANATIONS = Table("gold.explanations", EXPLANATIONS, (), "the features that made the served model raise some of its alerts")
 
 TABLES: tuple[Table, ...] = (
-    BRONZE_FLOWS, BRONZE_REJECTS, SILVER_FLOWS, GOLD_FEATURES, GOLD_PREPARATION, GOLD_SCORES, GOLD_ALERTS,
+    BRONZE_FLOWS, BRONZE_REJECTS, SILVER_FLOWS, GOLD_FEATURES, GOLD_PREPARATION, GOLD_SCORES, GOLD_ALERTS, GOLD_EXPLANATIONS,
 )
 
 

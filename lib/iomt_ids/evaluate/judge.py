@@ -135,11 +135,16 @@ class NamedData(Protocol):
 
 def describe_data(flows: DataFrame, data: NamedData, tables: dict[str, int | None]) -> dict[str, Any]:
     """The ``data`` of `scores.json`: which rows the scores are of, and the version of each table read."""
+    return {**describe_source(flows, data, tables), "rows": _rows_by_class(flows)}
+
+
+def describe_source(flows: DataFrame, data: NamedData, tables: dict[str, int | None]) -> dict[str, Any]:
+    """The same of rows that need not have labels: where they come from, but not how many there are of each class."""
     release = flows.select("release").first()
     return {
         "name": data.name, "raw": data.raw, "synthetic": data.is_demo,
         "note": "synthetic demo data: its scores say nothing of real traffic" if data.is_demo else "",
-        "release": release and release["release"], "tables": tables, "rows": _rows_by_class(flows),
+        "release": release and release["release"], "tables": tables,
     }
 
 

@@ -93,3 +93,18 @@ def who_takes_part(asked: Sequence[str]) -> tuple[list[str], list[str]]:
     """
     named = [name for name, _, _ in assignments({name: ["attack"] for name in asked}, "", {}, [])]
     return named, [name for name, kind in detectors().items() if kind.is_anomaly]
+
+
+def require_explainable(detector: str) -> Detector:
+    """A detector whose verdicts can be explained.
+
+    Raises
+    ------
+    ConfigError
+        If they cannot; the message names those whose can.
+    """
+    kind = detectors()[detector]
+    if not kind.is_explainable:
+        known = ", ".join(name for name, other in detectors().items() if other.is_explainable)
+        raise ConfigError(f"verdicts of {detector} cannot be explained, only those of {known}; serve one of these")
+    return kind

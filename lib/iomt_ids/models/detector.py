@@ -67,6 +67,8 @@ class Detector:
         Whether it learns from benign rows alone, so that no attack is known to it.
     is_network : bool
         Whether it is a `models.network.FittedNetwork`, which can be exported.
+    is_explainable : bool
+        Whether what it loads is a `histogram.shapley.Explained`: trees in arrays, whose verdicts can be taken apart by feature.
     space : mapping of str to sequence
         Parameters that ``train_detector --tune`` chooses, with the values that it may choose from; see `models.tuning`.
     """
@@ -79,4 +81,5 @@ class Detector:
     is_sequential: bool = False
     is_anomaly: bool = False
     is_network: bool = False
+    is_explainable: bool = False
     space: Mapping[str, Sequence[Any]] = field(default_factory=dict)

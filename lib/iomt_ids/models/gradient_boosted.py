@@ -23,6 +23,7 @@ from iomt_ids.models.detector import Detector, FittedDetector
 from iomt_ids.models.histogram.boost import Boosting, BoostShape
 from iomt_ids.models.histogram.layout import ASKED, read_asked, read_boosting, write_boosting
 from iomt_ids.models.histogram.score import BoostingScorer, add_verdicts
+from iomt_ids.models.histogram.shapley import OutputTree, output_tree
 from iomt_ids.models.histogram.share import fit_boosting
 from iomt_ids.models.mllib import COLUMNS
 from iomt_ids.models.vectors import CLASS, VECTOR, WEIGHT, as_array, training_rows, with_vector, with_verdict
@@ -82,7 +83,9 @@ SPACE: dict[str, tuple[Any, ...]] = {
 
 
 class FittedBoosting:
-    """Boosted trees in arrays; see `models.detector.FittedDetector`."""
+    """Boosted trees in arrays; see `models.detector.FittedDetector` and `histogram.shapley.Explained`."""
+
+    explains = "margin"
 
     def __init__(
         self, boosting: Boosting, problem: Problem, asked: dict[str, Any], curves: list[dict[str, float]], *,
@@ -104,6 +107,12 @@ class FittedBoosting:
     def transform(self, flows: DataFrame) -> DataFrame:
         """Add `prediction` and `probability`."""
         return add_verdicts(flows, self.problem, self.scorer)
+
+    def trees_of(self, position: int) -> list[OutputTree]:
+        """See `histogram.shapley.Explained`."""
+        model, sign = (position, 1.0) if len(self.boosting.trees) > 1 else (0, 2.0 * position - 1.0)
+        pairs = zip(self.boosting.trees[model], self.boosting.weights[model], strict=True)
+        return [output_tree(tree, sign * weight * tree.prediction, tree.stats[:, 0]) for tree, weight in pairs]
 
     def save(self, folder: Path) -> None:
         """Write each model in MLlib's own layout, ``0``, ``1`` and so on; stock Spark reads them."""
@@ -202,5 +211,6 @@ def _fit_mllib(flows: DataFrame, problem: Problem, params: Params, seed: int) ->
 
 
 DETECTOR = Detector(
-    Params, fit, load, "gradient-boosted trees, all classes; a GBTClassificationModel of MLlib a class", space=SPACE
+    Params, fit, load, "gradient-boosted trees, all classes; a GBTClassificationModel of MLlib a class", is_explainable=True,
+    space=SPACE,
 )

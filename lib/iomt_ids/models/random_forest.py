@@ -15,6 +15,7 @@ from iomt_ids.models.detector import Detector, FittedDetector
 from iomt_ids.models.histogram.forest import Forest, Shape
 from iomt_ids.models.histogram.layout import read_forest, read_shape, write_forest
 from iomt_ids.models.histogram.score import ForestScorer, add_verdicts
+from iomt_ids.models.histogram.shapley import OutputTree, output_tree
 from iomt_ids.models.histogram.share import fit_forest
 from iomt_ids.models.mllib import COLUMNS, fit_mllib
 from iomt_ids.models.vectors import WEIGHT
@@ -60,7 +61,9 @@ SPACE: dict[str, tuple[Any, ...]] = {
 
 
 class FittedForest:
-    """A forest in arrays; see `models.detector.FittedDetector`."""
+    """A forest in arrays; see `models.detector.FittedDetector` and `histogram.shapley.Explained`."""
+
+    explains = "probability"
 
     def __init__(self, forest: Forest, problem: Problem, shape: Shape, seed: int, *, spark_version: str) -> None:
         self.forest = forest
@@ -78,6 +81,11 @@ class FittedForest:
     def transform(self, flows: DataFrame) -> DataFrame:
         """Add `prediction` and `probability`."""
         return add_verdicts(flows, self.problem, self.scorer)
+
+    def trees_of(self, position: int) -> list[OutputTree]:
+        """See `histogram.shapley.Explained`."""
+        each = len(self.forest.trees)
+        return [output_tree(t, t.counts[:, position] / t.rows / each, t.rows) for t in self.forest.trees]
 
     def save(self, folder: Path) -> None:
         """Write MLlib's own layout below the folder; stock Spark reads it."""
@@ -126,4 +134,4 @@ def _facts(model: RandomForestClassificationModel) -> dict[str, Any]:
     return {"trees": model.getNumTrees, "nodes": model.totalNumNodes}
 
 
-DETECTOR = Detector(Params, fit, load, "random forest, all classes at once; a model of MLlib", space=SPACE)
+DETECTOR = Detector(Params, fit, load, "random forest, all classes at once; a model of MLlib", is_explainable=True, space=SPACE)

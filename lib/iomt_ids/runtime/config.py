@@ -143,6 +143,15 @@ class UnknownConfig:
 
 
 @dataclass(frozen=True)
+class ExplainConfig:
+    """How many alerts are explained, by how many features, and how often a feature is shuffled."""
+
+    rows: int
+    features: int
+    repeats: int
+
+
+@dataclass(frozen=True)
 class ServeConfig:
     """Which model is served and when a new one replaces it."""
 
@@ -165,6 +174,7 @@ class Config:
     tune: TuneConfig
     evaluate: EvaluateConfig
     unknown: UnknownConfig
+    explain: ExplainConfig
     serve: ServeConfig
     models: dict[str, dict[str, Any]]
 
@@ -398,6 +408,9 @@ def _impossible_values(config: Config) -> list[str]:
         (costs.mistaken >= 0, "evaluate.costs.mistaken must not be negative"),
         (all(cost >= 0 for cost in costs.missed.values()), "evaluate.costs.missed must not be negative"),
         (set(costs.missed) == set(CATEGORIES[1:]), f"evaluate.costs.missed wants each of {', '.join(CATEGORIES[1:])}"),
+        (config.explain.rows >= 1, "explain.rows must be at least 1"),
+        (config.explain.features >= 1, "explain.features must be at least 1"),
+        (config.explain.repeats >= 0, "explain.repeats must not be negative"),
         (config.serve.tolerance >= 0, "serve.tolerance must not be negative"),
     ]
     problems = [sentence for holds, sentence in checks if not holds]

@@ -39,6 +39,22 @@ class Scorer(Protocol):
         """
 
 
+class AdditiveScorer(Scorer, Protocol):
+    """One whose answers are sums over its trees."""
+
+    def outputs(self, rows: np.ndarray) -> np.ndarray:
+        """What trees add up to for each class: a forest's probability, a boosted model's margin.
+
+        Parameters
+        ----------
+        rows : ndarray of float64, shape (rows, features)
+
+        Returns
+        -------
+        ndarray of float64, shape (rows, classes)
+        """
+
+
 class FlatTrees:
     """All trees in one, over bytes: a value's byte is how many thresholds of its feature, in all trees, lie below it.
 
@@ -98,6 +114,10 @@ class ForestScorer:
         votes = self.trees.sums(rows, self.classes)
         return votes / _row_sums(votes)[:, None], votes.argmax(axis=1)
 
+    def outputs(self, rows: np.ndarray) -> np.ndarray:
+        """See `AdditiveScorer`."""
+        return self.probabilities(rows)[0]
+
 
 class BoostingScorer:
     """Boosted models, one a class or one for two classes; see `Scorer`.
@@ -125,6 +145,11 @@ class BoostingScorer:
             return np.column_stack([negative, 1.0 - negative]), (halves[:, 0] > 0).astype(np.int64)
         odds = np.exp(2.0 * (halves - halves.max(axis=1, keepdims=True)))
         return odds / odds.sum(axis=1, keepdims=True), halves.argmax(axis=1)
+
+    def outputs(self, rows: np.ndarray) -> np.ndarray:
+        """See `AdditiveScorer`; MLlib's `rawPrediction`: of two classes, one has what the other lacks."""
+        halves = self.trees.sums(rows, self.models)
+        return np.hstack([-halves, halves]) if self.models == 1 else halves
 
 
 @compiled
