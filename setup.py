@@ -24,6 +24,7 @@ setup(
         "pyarrow>=23.0.1",  # below it there is an advisory
         "scikit-learn>=1.6",  # grows the isolation forest
         "shap>=0.51,<0.52",  # exact TreeSHAP; how it is given trees is not promised to stay
+        "xxhash>=3.5",  # names the content of captures
         "numba>=0.61",  # compiles the histogram trees and their scorer
         "pyyaml",
         "psutil",

@@ -107,10 +107,8 @@ def test_this_process_is_one_rank_and_no_more() -> None:
 
 
 @pytest.fixture
-def nobody_stays(tmp_path: Path, spark: SparkSession) -> Iterator[Path]:
+def nobody_stays(tmp_path: Path) -> Iterator[Path]:
     """A folder where ranks sign in; afterwards none of them is there, nor any socket that they had."""
-    # Spark's own daemon, which listens, is there from the first task in Python on.
-    spark.sparkContext.range(1).map(abs).count()
     begin = _listening()
     yield tmp_path
     ranks = [int(file.name) for file in tmp_path.iterdir() if file.name.isdecimal()]

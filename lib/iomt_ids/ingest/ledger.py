@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from iomt_ids.contract.commit import TableState
 from iomt_ids.ingest.plan import CapturedFile
 
-PROPERTY = "iomt_ids.ledger"
+# Another name for digests of another kind: a table without this property is read again.
+PROPERTY = "iomt_ids.ledger.xxh3"
 # A file written this shortly before it was read could be written again within the same tick of the clock.
 _RACY_NS = 2_000_000_000
 

@@ -1,0 +1,48 @@
+"""Spark's Python workers: quick between tasks, and out of other users' reach."""
+
+import gc
+import os
+import sys
+import weakref
+
+import psutil
+from pyspark.sql import SparkSession
+
+from iomt_ids.runtime import python_daemon
+
+
+def in_one_worker(spark: SparkSession, task):
+    return spark.sparkContext.parallelize([0], 1).map(lambda _: (os.getpid(), task())).collect()[0]
+
+
+def test_a_worker_passes_over_what_it_has_imported(spark):
+    in_one_worker(spark, lambda: __import__("pandas").__name__)
+    _, passed_over = in_one_worker(spark, gc.get_freeze_count)
+    assert passed_over > 50_000
+
+
+def test_what_a_task_leaves_behind_is_collected_although_it_has_imported_something(spark):
+    class Circle:
+        def __init__(self):
+            self.itself = self
+
+    def leave():
+        assert "wave" not in sys.modules
+        __import__("wave")
+        gc.disable()
+        sys.left = weakref.ref(Circle())
+        return sys.left() is not None
+
+    first, is_there = in_one_worker(spark, leave)
+    again, is_gone = in_one_worker(spark, lambda: (gc.enable(), sys.left())[1] is None)
+    assert first == again and is_there and is_gone
+
+
+def test_java_and_python_talk_where_only_their_owner_can(spark):
+    in_one_worker(spark, os.getpid)
+    family = psutil.Process().children(recursive=True)
+    daemons = [p for p in family if p.name().startswith("python") and python_daemon.__name__ in p.cmdline()]
+    assert daemons
+    assert not [c for p in [psutil.Process(), *daemons] for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    doors = [c.laddr for p in daemons for c in p.net_connections("unix") if c.laddr]
+    assert doors and not [path for path in doors if os.path.exists(path) and os.stat(path).st_mode & 0o022]
