@@ -130,7 +130,7 @@ def _victims(job: subprocess.Popen[str], what: str) -> list[psutil.Process]:
     if what == "driver":
         return [p for p in family if p.name() == "java"][:1]
     if what == "worker":
-        return [p for p in family if "pyspark.daemon" in " ".join(p.cmdline())][-1:]
+        return [p for p in family if "pyspark.worker" in " ".join(p.cmdline())][-1:]
     return family
 
 

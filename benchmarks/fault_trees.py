@@ -83,11 +83,11 @@ def drive(folder: Path) -> int:
 
 def _workers() -> list[psutil.Process]:
     found = []
-    for process in (*named("iomt_ids.distributed.worker"), *named("pyspark.daemon")):
+    for process in (*named("iomt_ids.distributed.worker"), *named("pyspark.worker")):
         with contextlib.suppress(psutil.Error):
             parent = process.parent()
             # The daemon forks workers, which look like it; env(1) becomes the rank.
-            if parent and ("iomt_ids.distributed.worker" in process.cmdline() or "pyspark.daemon" in parent.cmdline()):
+            if parent and ("iomt_ids.distributed.worker" in process.cmdline() or "pyspark.worker" in parent.cmdline()):
                 found.append(process)
     ranks = [process for process in found if "iomt_ids.distributed.worker" in process.cmdline()]
     return ranks or found

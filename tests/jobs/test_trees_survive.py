@@ -61,7 +61,7 @@ def kill_workers(job):
     killed = 0
     for process in psutil.Process(job.pid).children(recursive=True):
         with contextlib.suppress(psutil.Error):  # one that has just gone
-            if "pyspark.daemon" in process.parent().cmdline():
+            if "pyspark.worker" in process.parent().cmdline():
                 process.kill()
                 killed += 1
     return killed
