@@ -4,6 +4,7 @@ import gc
 import os
 import sys
 import weakref
+from pathlib import Path
 
 import psutil
 from pyspark.sql import SparkSession
@@ -38,11 +39,19 @@ def test_what_a_task_leaves_behind_is_collected_although_it_has_imported_somethi
     assert first == again and is_there and is_gone
 
 
+def test_it_is_no_news_that_java_has_hung_up(monkeypatch):
+    def broken(sock, authenticated):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(python_daemon, "_work", broken)
+    assert python_daemon.worker(None, True) == 1, "it is not given another task"
+
+
 def test_java_and_python_talk_where_only_their_owner_can(spark):
     in_one_worker(spark, os.getpid)
     family = psutil.Process().children(recursive=True)
     daemons = [p for p in family if p.name().startswith("python") and python_daemon.__name__ in p.cmdline()]
     assert daemons
     assert not [c for p in [psutil.Process(), *daemons] for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN]
-    doors = [c.laddr for p in daemons for c in p.net_connections("unix") if c.laddr]
-    assert doors and not [path for path in doors if os.path.exists(path) and os.stat(path).st_mode & 0o022]
+    doors = [Path(c.laddr) for p in daemons for c in p.net_connections("unix") if c.laddr]
+    assert doors and not [door for door in doors if door.exists() and door.stat().st_mode & 0o022]

@@ -17,9 +17,19 @@ _modules = 0
 
 
 def worker(sock: socket.socket, authenticated: bool) -> int:
-    """Run one task; objects that are there after it has imported something are passed over from then on."""
+    """Run one task; objects that are there after it has imported something are passed over from then on.
+
+    Returns
+    -------
+    int
+        0 if the worker can be given another task.
+    """
     global _modules
-    status = _work(sock, authenticated)
+    try:
+        status = _work(sock, authenticated)
+    except BrokenPipeError:
+        # Java has all that it wanted, as after a `limit`, and has hung up: no news for the user.
+        return 1
     if len(sys.modules) > _modules:
         _modules = len(sys.modules)
         # What the task has left behind is not kept for ever.
