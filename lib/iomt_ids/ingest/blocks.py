@@ -20,7 +20,7 @@ from iomt_ids.ingest.parse import count_lines
 from iomt_ids.ingest.plan import CapturedFile
 from iomt_ids.ingest.unpack import Limits, UnpackError, open_content
 
-PIECE_BYTES = 8 << 20
+PIECE_BYTES = 4 << 20
 # Far beyond any row; a file without line ends must not be read into memory whole.
 MOST_LINE_BYTES = 64 << 20
 _CACHED_BYTES = 256 << 10
