@@ -10,6 +10,7 @@ from iomt_ids.contract.attacks import ATTACKS
 from iomt_ids.contract.tables import (
     BRONZE_FLOWS,
     GOLD_ALERTS,
+    GOLD_EXPLANATIONS,
     GOLD_FEATURES,
     GOLD_PREPARATION,
     GOLD_SCORES,
@@ -20,7 +21,7 @@ from iomt_ids.runtime.tables import Warehouse
 from jobs import evaluate_detector
 from tests.jobs.conftest import ROOT, SMALL
 
-DETECTORS = "train.detectors={decision_tree: [attack, binary]}"
+DETECTORS = "train.detectors={decision_tree: [binary], random_forest: [attack]}"
 
 
 STEPS = ("ingest_flows", "refine_flows", "build_features", "train_detector")
@@ -39,7 +40,8 @@ def run_chain(submit, out, jobs, *settings, profile):
 @pytest.fixture(scope="session")
 def local(submit, tmp_path_factory):
     """The steps one by one, then all at once."""
-    return run_chain(submit, tmp_path_factory.mktemp("chain-local"), (*STEPS, "retrain", "score_flows"), profile="local")
+    jobs = (*STEPS, "retrain", "score_flows", "explain_alerts")
+    return run_chain(submit, tmp_path_factory.mktemp("chain-local"), jobs, "explain.rows=2", "explain.repeats=1", profile="local")
 
 
 @pytest.fixture(scope="session")
@@ -67,6 +69,14 @@ def test_every_job_ends_with_the_same_kind_of_line(chain):
         assert told["seconds"] > 0
         assert told["peak_memory_bytes"] > 300_000_000  # Spark's Java process is in it
         assert all(Path(path).exists() for path in told["outputs"].values())
+
+
+def test_alerts_are_explained_by_what_is_served(local, spark):
+    home, told = local
+    assert told["explain_alerts"]["rows"]["explained"] > 0
+    found = Warehouse(home / "warehouse", "delta").read(spark, GOLD_EXPLANATIONS)
+    served = json.loads((home / "served.json").read_text())
+    assert found.select("model").distinct().first().model == f"{served['run']}/{served['model']}"
 
 
 def test_no_row_is_lost_on_the_way(chain, spark):
@@ -97,13 +107,13 @@ def test_what_is_fitted_is_fitted_on_the_train_split(chain, spark):
 def test_scores_are_in_the_file_the_last_line_names_and_in_the_table(chain, judged, spark):
     home, told = chain
     scores = json.loads(Path(judged["outputs"]["scores"]).read_text())
-    tree = next(e for e in scores["scores"] if (e["task"], e["split"], e["scope"]) == ("attack", "test", "all"))
-    assert tree["detector"] == "decision_tree" and tree["features"] == "leak_free"
-    assert tree["rows"] == told["train_detector"]["rows"]["test"]
+    forest = next(e for e in scores["scores"] if (e["task"], e["split"], e["scope"]) == ("attack", "test", "all"))
+    assert forest["detector"] == "random_forest" and forest["features"] == "leak_free"
+    assert forest["rows"] == told["train_detector"]["rows"]["test"]
     rows = Warehouse(home / "warehouse", "delta").read(spark, GOLD_SCORES).filter(F.col("run") == scores["run"]["id"])
     rows = rows.filter("task = 'attack' and split = 'test' and scope = 'all'")
     found = rows.filter("class_name is null and metric = 'f1_macro'").first()
-    assert found.value == tree["f1_macro"]
+    assert found.value == forest["f1_macro"]
 
 
 def test_every_result_says_that_its_data_is_synthetic(judged):
@@ -128,7 +138,7 @@ def test_judging_the_same_models_again_gives_the_same_scores(local, spark):
     before, after = (
         json.loads(Path(outputs["scores"]).read_text())["operating"] for outputs in (told["retrain"]["outputs"], again.outputs)
     )
-    assert [e["model"] for e in after] == ["decision_tree-attack-leak_free", "decision_tree-binary-leak_free"]
+    assert [e["model"] for e in after] == ["decision_tree-binary-leak_free", "random_forest-attack-leak_free"]
     for old, new in zip(before, after, strict=True):
         assert (old["false_alarms_per_million"], new["false_alarms_per_million"]) == (1000, 200000)
         assert {k: old[k] for k in ("calibration", "classes")} == {k: new[k] for k in ("calibration", "classes")}
@@ -144,5 +154,5 @@ def test_the_retrained_model_is_served_and_scores_new_flows(chain, local, spark)
     alerts = Warehouse(chain[0] / "warehouse", "delta").read(spark, GOLD_ALERTS)
     assert told["score_flows"]["rows"]["alerts"] == alerts.filter("is_alert").count() > 5000
     models = {r.model for r in alerts.select("model").distinct().collect()}
-    assert models == {f"{retrained['run']}/decision_tree-attack-leak_free"}
+    assert models == {f"{retrained['run']}/random_forest-attack-leak_free"}
     assert alerts.filter("probability <= 0 or probability > 1").count() == 0
