@@ -108,7 +108,7 @@ def test_a_job_that_comes_too_early_says_which_table_it_lacks(submit, tmp_path):
 def test_an_unknown_job_is_refused_with_those_there_are(submit):
     done = submit("ingest_flow")
     assert done.status == 2
-    assert "build_features, evaluate_detector, ingest_flows" in done.stderr
+    assert "build_features, evaluate_detector, explain_alerts, ingest_flows, refine_flows" in done.stderr
 
 
 def test_an_option_that_the_job_does_not_know_is_refused(submit, tmp_path):

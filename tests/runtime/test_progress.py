@@ -16,40 +16,41 @@ def test_memory_is_that_of_the_process_and_its_children():
 
 
 class Clock:
-    """In place of the module `time`: two hundredths of a second later at each look."""
+    """In place of the module `time` and of the event that ends a watch: whoever waits has waited."""
 
-    def __init__(self):
-        self.now = 0.0
+    def __init__(self, ends_after):
+        self.now, self.end = 0.0, ends_after
 
     def monotonic(self):
-        self.now += 0.02
         return self.now
 
+    def wait(self, seconds):
+        self.now += seconds
+        return self.now > self.end
 
-def test_long_work_says_every_so_often_what_it_is_doing(monkeypatch, caplog):
-    clock = Clock()
-    monkeypatch.setattr(progress, "time", clock)
-    monkeypatch.setattr(progress, "_SAMPLE_S", 0.002)
-    monkeypatch.setattr(progress, "_LINE_S", 0.05)
-    logger = log()
-    monkeypatch.setattr(logger, "propagate", True)
-    logger.setLevel(logging.INFO)
 
-    started = time.monotonic()
-    with caplog.at_level(logging.INFO), Watch().following() as watch:
-
-        def lines():
-            mine = [r for r in caplog.records if r.thread == watch._thread.ident]
-            return [r.getMessage() for r in mine if r.getMessage().startswith("still training forest")]
-
-        logger.info("training forest")
-        while len(lines()) < 3 and time.monotonic() - started < 30:
-            time.sleep(0.02)
-        said = lines()
-    # By the watch's own clock: never more often than every so often.
-    assert 3 <= len(said) <= clock.now / 0.05, said
+def test_long_work_says_every_ten_seconds_what_it_is_doing(monkeypatch):
+    said = []
+    handler = logging.Handler(logging.INFO)
+    handler.emit = lambda record: said.append(record.getMessage())
+    watch = Watch()
+    watch._stop = Clock(ends_after=35)
+    monkeypatch.setattr(progress, "time", watch._stop)
+    monkeypatch.setattr(log(), "level", logging.INFO)
+    monkeypatch.setattr(log(), "handlers", [handler, progress._Listener(watch)])
+    log().info("training forest\nwith its settings")
+    watch._follow()
+    assert said[1:] == [f"still training forest: 0 of 0 tasks, {s} s" for s in (10, 20, 30)]
     assert watch.peak_bytes > 1_000_000
-    assert not any(isinstance(h, progress._Listener) for h in logger.handlers)
+
+
+def test_a_watch_listens_as_long_as_the_work_goes_on():
+    with Watch().following() as watch:
+        listeners = [h for h in log().handlers if isinstance(h, progress._Listener)]
+        assert [h._watch for h in listeners][-1] is watch and watch._thread.is_alive()
+    assert not watch._thread.is_alive()
+    assert watch.peak_bytes > 1_000_000
+    assert not [h for h in log().handlers if isinstance(h, progress._Listener) and h._watch is watch]
 
 
 def test_the_java_process_counts_too(spark):

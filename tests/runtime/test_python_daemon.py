@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+import time
 import weakref
 from pathlib import Path
 
@@ -35,8 +36,14 @@ def test_what_a_task_leaves_behind_is_collected_although_it_has_imported_somethi
         return sys.left() is not None
 
     first, is_there = in_one_worker(spark, leave)
-    again, is_gone = in_one_worker(spark, lambda: (gc.enable(), sys.left())[1] is None)
-    assert first == again and is_there and is_gone
+    assert is_there
+    # Spark may have other workers waiting, each of which has its turn.
+    for _ in range(100):
+        again, left = in_one_worker(spark, lambda: (gc.enable(), getattr(sys, "left", str)())[1] is not None)
+        if again == first:
+            break
+        time.sleep(0.05)
+    assert again == first and not left
 
 
 def test_it_is_no_news_that_java_has_hung_up(monkeypatch):
