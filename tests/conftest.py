@@ -16,8 +16,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # Beside the project, never in it; a lone clone has none and says so.
 REAL_DATA = ROOT.parent / "shared" / "data" / "ciciomt2024"
 
-# Every Java that a test starts lives for seconds: without the second compiler it needs half the processor time.
-os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+# Every Java that a test starts lives for seconds: without the second compiler it needs half the processor time. It would then
+# keep room for a fifth of the code only, and in the session of all tests throw away what it compiles again a moment later.
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=240m")
 
 # A loaded machine is no failure, and a red test must be red again when it is run again.
 settings.register_profile("steady", deadline=None, max_examples=60, derandomize=True)

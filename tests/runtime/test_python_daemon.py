@@ -17,10 +17,19 @@ def in_one_worker(spark: SparkSession, task):
     return spark.sparkContext.parallelize([0], 1).map(lambda _: (os.getpid(), task())).collect()[0]
 
 
+def again_in(spark: SparkSession, pid: int, task):
+    """What a worker says that has run a task before; Spark may have others waiting, each of which has its turn."""
+    for _ in range(100):
+        other, said = in_one_worker(spark, task)
+        if other == pid:
+            return said
+        time.sleep(0.05)
+    raise AssertionError(f"worker {pid} was given no other task")
+
+
 def test_a_worker_passes_over_what_it_has_imported(spark):
-    in_one_worker(spark, lambda: __import__("pandas").__name__)
-    _, passed_over = in_one_worker(spark, gc.get_freeze_count)
-    assert passed_over > 50_000
+    first, _ = in_one_worker(spark, lambda: __import__("pandas").__name__)
+    assert again_in(spark, first, gc.get_freeze_count) > 50_000
 
 
 def test_what_a_task_leaves_behind_is_collected_although_it_has_imported_something(spark):
@@ -37,13 +46,7 @@ def test_what_a_task_leaves_behind_is_collected_although_it_has_imported_somethi
 
     first, is_there = in_one_worker(spark, leave)
     assert is_there
-    # Spark may have other workers waiting, each of which has its turn.
-    for _ in range(100):
-        again, left = in_one_worker(spark, lambda: (gc.enable(), getattr(sys, "left", str)())[1] is not None)
-        if again == first:
-            break
-        time.sleep(0.05)
-    assert again == first and not left
+    assert not again_in(spark, first, lambda: (gc.enable(), getattr(sys, "left", str)())[1] is not None)
 
 
 def test_it_is_no_news_that_java_has_hung_up(monkeypatch):
