@@ -19,6 +19,7 @@ from iomt_ids.contract.errors import BusyError, IomtIdsError, SourceError
 from iomt_ids.contract.tables import BRONZE, BRONZE_FLOWS, BRONZE_REJECTS, REJECTS, Table, spark_path
 from iomt_ids.ingest import batch, write
 from iomt_ids.ingest.ledger import Ledger
+from iomt_ids.runtime import tables
 from iomt_ids.runtime.log import log
 from iomt_ids.runtime.tables import Warehouse
 from tests.builders import ingested, write_capture
@@ -251,6 +252,44 @@ def test_a_run_that_dies_between_its_commits_doubles_nothing(
             ingested(spark, raw, out)
     spoil(raw / BENIGN, (4, "bad, too"))
     assert counts(ingested(spark, raw, out)) == (66, 2)
+
+
+def test_what_fails_after_the_commit_takes_no_rows_away(
+    spark: SparkSession, raw: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Warehouse.commit
+
+    def dies(self, table, planner):
+        state = real(self, table, planner)
+        if table is BRONZE_FLOWS:
+            raise KeyboardInterrupt
+        return state
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Warehouse, "commit", dies)
+        with pytest.raises(KeyboardInterrupt):
+            ingested(spark, raw, out)
+    whole = everything((BENIGN, 40), (FLOOD, 25), (PROFILE, 3))
+    warehouse = ingested(spark, raw, out)
+    assert places(warehouse) == whole and warehouse.state(BRONZE_FLOWS).version == 0
+
+
+def test_a_checkpoint_that_cannot_be_written_is_a_warning(
+    spark: SparkSession, raw: Path, out: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ingested(spark, raw, out)
+    write_capture(raw, f"{TRAIN}/TCP_IP-DDoS-TCP1_train.pcap.csv", 2)
+
+    class Killed:
+        @staticmethod
+        def active() -> None:
+            raise ConnectionRefusedError("Java has gone")
+
+    monkeypatch.setattr(tables, "_CHECKPOINT_VERSIONS", 1)
+    monkeypatch.setattr(tables, "SparkSession", Killed)
+    monkeypatch.setattr(log(), "propagate", True)
+    assert counts(ingested(spark, raw, out)) == (70, 0)
+    assert "bronze.flows: no checkpoint was written: Java has gone" in caplog.messages
 
 
 def test_tables_that_do_not_account_for_their_rows_are_read_again(spark: SparkSession, raw: Path, out: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
+import os
 import resource
+import stat
 from pathlib import Path
 
 import pytest
@@ -86,6 +89,28 @@ def test_a_disk_that_is_full_leaves_the_table_as_it_was(tmp_path: Path) -> None:
     assert child.exitcode == 0
     assert DeltaLog(tmp_path).state() == before
     assert [p.name for p in (tmp_path / "_delta_log").iterdir()] == [f"{0:020d}.json"]
+
+
+def test_a_disk_that_does_not_confirm_a_version_is_no_reason_to_deny_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.fsync
+
+    def fails(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EIO, "Input/output error")
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(IomtIdsError, match=r"version 0 of .* is committed, but the disk does not confirm it: .*Input/output error"):
+        append(DeltaLog(tmp_path), "a")
+    assert list(DeltaLog(tmp_path).state().files) == [a_file("a").path]
+
+
+def test_what_was_ever_added_is_told_by_its_name(tmp_path: Path) -> None:
+    log = DeltaLog(tmp_path)
+    assert log.added("") == set()
+    append(log, "one-1", "one-2", "two-one-3")
+    log.commit(BRONZE_FLOWS, lambda _: Change((a_file("one-4"),), (a_file("one-2").path,), {}), constraints={})
+    assert log.added("one") == {a_file(f"one-{i}").path for i in (1, 2, 4)}
 
 
 def test_a_missing_version_is_refused(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -75,7 +76,7 @@ class DeltaLog:
         Raises
         ------
         IomtIdsError
-            If the log cannot be written; the table is as it was.
+            If the log cannot be written; the table is as it was, or the message says that it is not.
         ContractError
             If the change does not fit the table.
         """
@@ -89,6 +90,14 @@ class DeltaLog:
             if self._publish(state.version + 1, actions):
                 return self._after(state, change, actions)
         raise IomtIdsError(f"{self.log}: other processes committed {_TRIES} times in a row first")
+
+    def added(self, prefix: str) -> set[str]:
+        """Files whose name starts so and that any version has added, whether or not a later one has removed them."""
+        found = set()
+        for path in self._versions():
+            actions = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if prefix in line)
+            found |= {unquote(action["add"]["path"]) for action in actions if "add" in action}
+        return {path for path in found if path.rpartition("/")[2].startswith(prefix)}
 
     def _replayed(self) -> tuple[int, _Replay]:
         replay = _Replay(self.folder)
@@ -112,17 +121,17 @@ class DeltaLog:
         return version if parts else -1
 
     def _versions_after(self, version: int) -> Iterable[tuple[int, Path]]:
-        if not self.log.is_dir():
-            return
-        found = sorted(p.name for p in self.log.iterdir() if re.fullmatch(r"\d{20}\.json", p.name))
-        for name in found:
-            number = int(name.removesuffix(".json"))
+        for path in self._versions():
+            number = int(path.name.removesuffix(".json"))
             if number <= version:
                 continue
             if number != version + 1:
                 raise ContractError(f"{self.log}: version {version + 1} is missing")
             version = number
-            yield number, self.log / name
+            yield number, path
+
+    def _versions(self) -> list[Path]:
+        return sorted(p for p in self.log.iterdir() if re.fullmatch(r"\d{20}\.json", p.name)) if self.log.is_dir() else []
 
     def _actions(
         self, table: Table, state: TableState, before: dict[str, Any], change: Change, constraints: Mapping[str, str]
@@ -154,14 +163,20 @@ class DeltaLog:
             except FileExistsError:
                 return False
             finally:
-                fresh.unlink(missing_ok=True)
+                with suppress(OSError):
+                    fresh.unlink(missing_ok=True)
+        except OSError as error:
+            raise IomtIdsError(f"cannot commit to {self.log}: {error}; the table is as it was") from error
+        try:
             folder = os.open(self.log, os.O_RDONLY)
             try:
                 os.fsync(folder)
             finally:
                 os.close(folder)
         except OSError as error:
-            raise IomtIdsError(f"cannot commit to {self.log}: {error}; the table is as it was") from error
+            raise IomtIdsError(
+                f"version {version} of {self.folder} is committed, but the disk does not confirm it: {error}"
+            ) from error
         return True
 
     def _after(self, state: TableState, change: Change, actions: list[dict[str, Any]]) -> TableState:

@@ -15,6 +15,7 @@ from iomt_ids.contract.tables import TABLES, Table, spark_path
 from iomt_ids.contract.transform import require_schema
 from iomt_ids.runtime.config import Config
 from iomt_ids.runtime.delta_log import DeltaLog
+from iomt_ids.runtime.log import log
 
 _CHECKPOINT_VERSIONS = 10
 
@@ -124,7 +125,7 @@ class Warehouse:
         Raises
         ------
         IomtIdsError
-            If the disk refuses; the table is as it was.
+            If the disk refuses; the table is as it was, or the message says that it is not.
         """
         if self.format != "delta":
             change = planner(TableState(-1, {}, {}))
@@ -134,15 +135,16 @@ class Warehouse:
             return TableState(-1, {file.path: file for file in change.add}, change.properties)
         state = DeltaLog(self.path(table)).commit(table, planner, constraints=dict(table.constraints))
         if state.version and state.version % _CHECKPOINT_VERSIONS == 0:
-            # Delta's own code writes checkpoints; without them a reader would replay every night there ever was.
-            spark, path = SparkSession.active(), spark_path(self.path(table))
-            spark._jvm.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, path).checkpoint()  # type: ignore[union-attr]
+            self._write_checkpoint(table)
         return state
 
     def discard(self, table: Table, prefix: str) -> None:
         """Remove files of `staging` that no commit has named."""
+        # Whoever asks may not know what was committed: what failed may have failed after the commit.
+        named = DeltaLog(self.path(table)).added(prefix) if self.format == "delta" else set()
         for path in self.staging(table).rglob(f"{prefix}-*.parquet"):
-            path.unlink(missing_ok=True)
+            if path.relative_to(self.staging(table)).as_posix() not in named:
+                path.unlink(missing_ok=True)
 
     def restore(self, spark: SparkSession, table: Table, version: int | None) -> None:
         """Undo writes after `version`; without one, remove the table."""
@@ -150,6 +152,14 @@ class Warehouse:
             shutil.rmtree(self.path(table), ignore_errors=True)
         else:
             DeltaTable.forPath(spark, spark_path(self.path(table))).restoreToVersion(version)
+
+    def _write_checkpoint(self, table: Table) -> None:
+        # Delta's own code writes checkpoints; without them a reader would replay every night there ever was.
+        try:
+            spark, path = SparkSession.active(), spark_path(self.path(table))
+            spark._jvm.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, path).checkpoint()  # type: ignore[union-attr]
+        except Exception as error:  # the version is there and whole without it, so this is no reason to fail
+            log().warning("%s: no checkpoint was written: %s", table.name, error)
 
     def _overwrite_delta(self, rows: DataFrame, table: Table, where: dict[str, str] | None) -> int:
         writer = rows.write.format("delta").mode("overwrite").partitionBy(*table.partitions)
