@@ -57,10 +57,13 @@ def stop(job: dict[str, Any], ranks: Any) -> tuple[dict[str, Any], bytes]:
 
 
 def part(job: dict[str, Any], ranks: Any) -> tuple[dict[str, Any], bytes]:
-    """All lose each other, and none knows why."""
+    """All lose each other, and none knows why; some do not even know that."""
     from horovod.common.exceptions import HorovodInternalError
 
     _sign_in(job)
+    if ranks.rank in job["unaware"]:
+        os.write(2, b"rank %d is parted, and goes on\n" % ranks.rank)
+        time.sleep(600)
     raise HorovodInternalError(f"rank {ranks.rank} is parted")
 
 
@@ -72,6 +75,16 @@ def wait(job: dict[str, Any], ranks: Any) -> tuple[dict[str, Any], bytes]:
     while ranks.sum(np.array([float(Path(job["processes"], "enough").exists())]))[0] == 0:
         time.sleep(0.05)
     return {}, b""
+
+
+def finish(job: dict[str, Any], ranks: Any) -> tuple[dict[str, Any], bytes]:
+    """Rank 0 has still to fetch something when rank 1 is done, and neither can add up anything more."""
+    _sign_in(job)
+    ranks.sum(np.zeros(1))
+    ranks.sum = None
+    if ranks.rank == 0:
+        time.sleep(2)
+    return {"alive": sum(psutil.pid_exists(int(file.name)) for file in Path(job["processes"]).iterdir())}, b""
 
 
 def refuse(job: dict[str, Any], ranks: Any) -> tuple[dict[str, Any], bytes]:

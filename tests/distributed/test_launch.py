@@ -168,10 +168,19 @@ def test_an_interrupted_launch_leaves_nobody_behind(launcher: Launcher, ranks_mo
         launcher.run(Work(f"{ranks_module}:wait", {"processes": str(nobody_stays)}), 2)
 
 
-def test_all_are_quoted_where_ranks_have_only_lost_each_other(spark: SparkSession, ranks_module: str, nobody_stays: Path) -> None:
+@pytest.mark.parametrize("unaware", [[], [1]])
+def test_all_are_quoted_where_ranks_have_only_lost_each_other(
+    spark: SparkSession, ranks_module: str, nobody_stays: Path, unaware: list[int]
+) -> None:
     with pytest.raises(RankLostError, match="lost its connection to another rank") as lost:
-        launcher_of("horovod", spark).run(Work(f"{ranks_module}:part", {"processes": str(nobody_stays)}), 2)
+        job = {"processes": str(nobody_stays), "unaware": unaware}
+        launcher_of("horovod", spark).run(Work(f"{ranks_module}:part", job), 2)
     assert {f"rank {rank} is parted" in str(lost.value) for rank in range(2)} == {True}
+
+
+def test_no_rank_leaves_while_another_is_fetching_from_it(spark: SparkSession, ranks_module: str, nobody_stays: Path) -> None:
+    results = launcher_of("barrier_tf", spark).run(Work(f"{ranks_module}:finish", {"processes": str(nobody_stays)}), 2)
+    assert [r.facts["alive"] for r in results] == [2, 2]
 
 
 def test_a_port_that_the_others_were_told_is_given_to_nobody_else() -> None:

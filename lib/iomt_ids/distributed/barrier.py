@@ -136,13 +136,14 @@ def _follow(order: Order, rank: int, hosts: list[str], gpu: str) -> tuple[dict[s
         reader.start()
         try:
             _hand_over(process, order, rank, hosts, folder, gpu)
-            _wait(process, order, rank)
+            stopped = _wait(process, order, rank)
         finally:
             _kill(process)
         reader.join(_PATIENCE_S)
-        if process.returncode:
+        if stopped or process.returncode:
             said = b"".join(lines).decode("utf-8", "replace").rstrip()
-            raise _EndedError(_report(order, rank, process.returncode), said, is_final=process.returncode == REFUSED)
+            why = stopped or _report(order, rank, process.returncode)
+            raise _EndedError(why, said, is_final=not stopped and process.returncode == REFUSED)
         _tell(order, "PUT", rank)
         return json.loads((Path(folder) / FACTS).read_text()), (Path(folder) / PAYLOAD).read_bytes()
 
@@ -186,27 +187,27 @@ def _hand_over(
         pipe.write(json.dumps(order_of_rank).encode())
 
 
-def _wait(process: subprocess.Popen[bytes], order: Order, rank: int) -> None:
-    """Wait for the process to end by itself; raise if it is not worth waiting for."""
+def _wait(process: subprocess.Popen[bytes], order: Order, rank: int) -> str:
+    """Wait for the process to end by itself, and say nothing; or say why it is not worth waiting for."""
     last_answer = last_moved = time.monotonic()
     while True:
         try:
             process.wait(_POLL_S)
-            return
+            return ""
         except subprocess.TimeoutExpired:
             answer = _tell(order, "GET", rank)
         if answer == "stop":
-            raise _EndedError("was stopped because another rank failed")
+            return "was stopped because another rank failed"
         if answer == "go on":
             last_answer = time.monotonic()
         elif time.monotonic() - last_answer > _PATIENCE_S:
-            raise _EndedError("was stopped because the driver has gone")
+            return "was stopped because the driver has gone"
         if not _is_stopped(process.pid):
             last_moved = time.monotonic()
         elif time.monotonic() - last_moved > _STOPPED_S:
             why = f"has been stopped from outside for {_STOPPED_S:.0f} s"
             _tell(order, "PUT", rank, why)
-            raise _EndedError(why)
+            return why
 
 
 def _is_stopped(pid: int) -> bool:

@@ -119,11 +119,13 @@ class TensorflowBackend:
     def join(order: dict[str, Any]) -> Iterator[TensorflowCommunicator]:
         """The other ranks, while the block lasts."""
         with own_port() as port:
-            ranks = TensorflowCommunicator(order["rank"], _meet(order, port))
+            addresses = _all_tell(order, "address", f"{_LOOPBACK}:{port}", time.monotonic() + _JOIN_S)
+            ranks = TensorflowCommunicator(order["rank"], addresses)
         _require_loopback()
         yield ranks
-        # A server that leaves first would look like a death to the others.
-        ranks.sum(np.zeros(1))
+        # Others may still be fetching the last sum from this one's server; a sum more would end no better. Should one never
+        # be done, the executor ends this rank.
+        _all_tell(order, "done", "", float("inf"))
 
     @staticmethod
     def is_loss(error: BaseException) -> bool:
@@ -140,19 +142,17 @@ def own_port() -> Iterator[int]:
         yield int(kept.getsockname()[1])
 
 
-def _meet(order: dict[str, Any], own_port: int) -> list[str]:
-    """Addresses of all ranks, by rank."""
+def _all_tell(order: dict[str, Any], what: str, own: str, deadline: float) -> list[str]:
+    """What every rank tells, by rank, once all have told it."""
     (host, port), key = order["rendezvous"], bytes.fromhex(order["key"])
-    own = f"{_LOOPBACK}:{own_port}"
-    ask(host, port, key, "PUT", f"/{_SCOPE}/{order['rank']}", json.dumps(own).encode())
-    deadline = time.monotonic() + _JOIN_S
-    found: list[str] = []
+    told, found = None, list[str]()
     while len(found) < order["size"]:
-        answer = ask(host, port, key, "GET", f"/{_SCOPE}/{len(found)}")
+        told = told or ask(host, port, key, "PUT", f"/{_SCOPE}/{what}-{order['rank']}", json.dumps(own).encode())
+        answer = told and ask(host, port, key, "GET", f"/{_SCOPE}/{what}-{len(found)}")
         if answer and answer[0] == 200:
             found.append(json.loads(answer[1]))
         elif time.monotonic() > deadline:
-            raise TimeoutError(f"rank {len(found)} has not told its address for {_JOIN_S:.0f} s")
+            raise TimeoutError(f"rank {len(found)} has not told its {what} for {_JOIN_S:.0f} s")
         else:
             time.sleep(_POLL_S)
     return found

@@ -195,8 +195,8 @@ def _error(failure: Failure | None, results: list[RankResult], ranks: int) -> La
         failure = Failure(failed[0].rank, failed[0].error, failed[0].is_final)
     said = next((r for r in results if r.rank == failure.rank), None)
     where = f" on {said.host} (executor {said.executor})" if said and said.host else ""
-    # Of several that have only lost each other, none is known to be the cause.
-    speakers = [r for r in results if r is said or r.error == failure.why == LOST_ANOTHER]
+    # Where one has only lost another none is known to be the cause: it may be one that went on and had to be stopped.
+    speakers = [r for r in results if r is said or failure.why == LOST_ANOTHER]
     lines = "".join(f"; {'it' if r is said else f'rank {r.rank}'} said last:\n{r.last_lines}" for r in speakers if r.last_lines)
     if said and failure.is_final:
         # What it refused it says in its last line; what libraries have said before is of no use to anybody.
