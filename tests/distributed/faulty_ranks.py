@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ def train(job: dict[str, Any], ranks: Any) -> tuple[dict[str, Any], bytes]:
     whole = ranks.sum(np.array([2**60 + ranks.rank], np.int64)).tolist()
     facts, payload = train_rank(job, ranks)
     listening = [c.laddr.ip for c in psutil.Process().net_connections() if c.status == psutil.CONN_LISTEN]
-    return {**facts, "rank": ranks.rank, "size": ranks.size, "sum": summed, "whole": whole, "listening": listening}, payload
+    seen = {"sum": summed, "whole": whole, "listening": listening, "temporary": tempfile.gettempdir()}
+    return {**facts, "rank": ranks.rank, "size": ranks.size, **seen}, payload
 
 
 def die(job: dict[str, Any], ranks: Any) -> tuple[dict[str, Any], bytes]:

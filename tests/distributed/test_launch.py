@@ -94,6 +94,10 @@ def test_ranks_listen_on_loopback_only(trained: dict[str, list[RankResult]]) -> 
         assert listening == {"127.0.0.1"}
 
 
+def test_ranks_leave_no_temporary_files(trained: dict[str, list[RankResult]]) -> None:
+    assert [r.facts["temporary"] for name in _ON_SPARK for r in trained[name] if Path(r.facts["temporary"]).exists()] == []
+
+
 def test_too_many_ranks_are_refused_at_once_with_the_line_that_mends_it(launcher: Launcher) -> None:
     started = time.monotonic()
     with pytest.raises(LaunchError, match=r"7 ranks need 7 slots .* has 2; set models\.dense_net\.ranks=2"):

@@ -126,7 +126,8 @@ def place(hosts: list[str], rank: int) -> dict[str, int]:
 
 def _follow(order: Order, rank: int, hosts: list[str], gpu: str) -> tuple[dict[str, Any], bytes]:
     with tempfile.TemporaryDirectory(prefix="iomt-ids-rank-") as folder:
-        environment = BACKENDS[order.backend].prepare(Path(folder))
+        # What TensorFlow writes beside itself and removes when Python ends, which a rank does not: it exits at once.
+        environment = {"TMPDIR": folder, **BACKENDS[order.backend].prepare(Path(folder))}
         process = subprocess.Popen(
             _command(order, rank, hosts, environment), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, start_new_session=True,
