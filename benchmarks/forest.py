@@ -19,6 +19,7 @@ import contextlib
 import ctypes
 import gc
 import json
+import re
 import statistics
 import sys
 import time
@@ -93,7 +94,9 @@ def _memory(*, begin: bool) -> float:
         with contextlib.suppress(OSError):
             if begin:
                 (place / "clear_refs").write_text("5")  # Linux: the peak is what is held now
-            held += 1024 * int((place / "status").read_text().split("VmHWM:")[1].split()[0])
+            # None of a process that has ended and is not yet waited for.
+            peak = re.search(r"VmHWM:\s+(\d+)", (place / "status").read_text())
+            held += 1024 * int(peak[1]) if peak else 0
     return held
 
 

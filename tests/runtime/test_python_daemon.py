@@ -27,9 +27,16 @@ def again_in(spark: SparkSession, pid: int, task):
     raise AssertionError(f"worker {pid} was given no other task")
 
 
+def test_a_new_worker_has_what_nearly_every_task_needs(spark):
+    _, parent = in_one_worker(spark, os.getppid)
+    loaded = {Path(mapped.path).parts for mapped in psutil.Process(parent).memory_maps()}
+    for library in ("pandas", "pyarrow", "llvmlite"):
+        assert any(library in parts for parts in loaded), library
+
+
 def test_a_worker_passes_over_what_it_has_imported(spark):
-    first, _ = in_one_worker(spark, lambda: __import__("pandas").__name__)
-    assert again_in(spark, first, gc.get_freeze_count) > 50_000
+    first, before = in_one_worker(spark, lambda: (gc.get_freeze_count(), __import__("jinja2"))[0])
+    assert again_in(spark, first, gc.get_freeze_count) > before + 1_000
 
 
 def test_what_a_task_leaves_behind_is_collected_although_it_has_imported_something(spark):

@@ -1,7 +1,9 @@
-"""Spark's daemon for Python workers, whose collection of garbage after every task passes over what was imported.
+"""Spark's daemon for Python workers, which are born with the libraries of our tasks and do not look through them again and again.
 
-After each task Spark's own looks through all objects of the worker, of which nearly all belong to libraries and stay: that takes
-longer than a small task. Named by `spark.python.daemon.module`, where the package is installed beside PySpark.
+Spark ends a worker that has had nothing to do for a minute, and every job has new ones: with Spark's own daemon each of them
+imports for itself, most of a second. After each task Spark's own looks through all objects of the worker, of which nearly all
+belong to libraries and stay: that takes longer than a small task. Named by `spark.python.daemon.module`, where the package is
+installed beside PySpark.
 """
 
 from __future__ import annotations
@@ -38,6 +40,26 @@ def worker(sock: socket.socket, authenticated: bool) -> int:
     return status
 
 
+def prepare() -> None:
+    """Import what nearly every task needs; a worker is a fork of the daemon and has it from the start."""
+    import pandas  # noqa: F401
+    import pyspark.sql.functions
+    import pyspark.sql.pandas.serializers  # noqa: F401
+
+    from iomt_ids.distributed.compiled import compiled
+
+    # numba gets ready at the first call, whatever is called.
+    compiled(_nothing)()
+    gc.collect()
+    # Nor does a worker touch the daemon's objects, so that they lie in memory once.
+    gc.freeze()
+
+
+def _nothing() -> None:
+    pass
+
+
 if __name__ == "__main__":
+    prepare()
     daemon.worker = worker
     daemon.manager()
