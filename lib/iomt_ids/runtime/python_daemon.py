@@ -42,9 +42,8 @@ def worker(sock: socket.socket, authenticated: bool) -> int:
 
 def prepare() -> None:
     """Import what nearly every task needs; a worker is a fork of the daemon and has it from the start."""
-    import pandas  # noqa: F401
-    import pyspark.sql.functions
-    import pyspark.sql.pandas.serializers  # noqa: F401
+    import pandas as pd  # noqa: F401
+    import pyarrow as pa  # noqa: F401
 
     from iomt_ids.distributed.compiled import compiled
 
