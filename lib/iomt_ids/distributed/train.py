@@ -96,8 +96,8 @@ class Training:
         self._clip_norm = float(params["clip_norm"])
         self._parts = min(int(params["accumulate"]), plan.batch_rows)
         self.objective = self._objective(params)
-        self._step = tf.function(self._take_step, reduce_retracing=True)
-        self._answers = tf.function(lambda x: self.net(x, training=False), reduce_retracing=True)
+        self._step = tf.function(self._take_step, reduce_retracing=True, autograph=False)
+        self._answers = tf.function(lambda x: self.net(x, training=False), reduce_retracing=True, autograph=False)
 
     def run_steps(self, epoch: int, first: int, last: int) -> float:
         """Take the steps ``first`` to ``last - 1`` of an epoch; the sum of their losses, averaged over ranks."""
