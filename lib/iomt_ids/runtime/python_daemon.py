@@ -44,6 +44,7 @@ def prepare() -> None:
     """Import what nearly every task needs; a worker is a fork of the daemon and has it from the start."""
     import pandas as pd  # noqa: F401
     import pyarrow as pa  # noqa: F401
+    import pyspark.ml.feature  # noqa: F401
 
     from iomt_ids.distributed.compiled import compiled
 

@@ -11,6 +11,8 @@ from iomt_ids.distributed.compiled import compiled
 
 # Fine enough for a class of any size, coarse enough that sums of whole numbers stay exact in a double.
 _UNIT = 2.0**20
+# Rows that are binned together.
+_ROWS = 512
 
 
 @compiled
@@ -100,7 +102,7 @@ def class_masses(labels: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.ceil(np.sqrt(counts) / np.maximum(sampled, 1) * _UNIT)[labels]
 
 
-def bin_rows(rows: np.ndarray, edges: Sequence[np.ndarray], *, by_row: bool = False) -> np.ndarray:
+def bin_rows(rows: np.ndarray, edges: Sequence[np.ndarray]) -> np.ndarray:
     """Bins of every value.
 
     Parameters
@@ -108,32 +110,35 @@ def bin_rows(rows: np.ndarray, edges: Sequence[np.ndarray], *, by_row: bool = Fa
     rows : ndarray of float64, shape (rows, features)
     edges : sequence of ndarray of float64
         Thresholds of each feature, fewer than 65,536.
-    by_row : bool
-        Bins of a row side by side in memory, not those of a feature.
 
     Returns
     -------
-    ndarray of uint8, or of uint16 if a feature has more than 255 thresholds, shape (features, rows), by row its transpose
+    ndarray of uint8, or of uint16 if a feature has more than 255 thresholds, shape (features, rows)
     """
-    steps = max([1, *(int(cuts.size).bit_length() for cuts in edges)])
-    padded = np.full((len(edges), 2**steps - 1), np.inf)
+    steps = [int(cuts.size).bit_length() for cuts in edges]
+    most = max([1, *steps])
+    padded = np.full((len(edges), 2**most - 1), np.inf)
     for into, cuts in zip(padded, edges, strict=True):
         into[: cuts.size] = cuts
-    shape = (len(rows), len(edges)) if by_row else (len(edges), len(rows))
-    bins = np.empty(shape, np.uint8 if steps <= 8 else np.uint16)
-    _bin_blocks(rows, padded, bins.T if by_row else bins)
+    bins = np.empty((len(edges), len(rows)), np.uint8 if most <= 8 else np.uint16)
+    _bin_blocks(rows, padded, np.array(steps, np.int64), bins)
     return bins
 
 
 @compiled
-def _bin_blocks(rows: np.ndarray, edges: np.ndarray, bins: np.ndarray) -> None:
-    # A block of rows at a time, so that reading by rows and writing by columns both stay in the cache. The search takes
-    # the same steps whatever the value: a branch that depends on data costs more than the steps it would save.
-    for start in range(0, rows.shape[0], 512):
+def _bin_blocks(rows: np.ndarray, edges: np.ndarray, steps: np.ndarray, bins: np.ndarray) -> None:
+    # A block of rows at a time, so that reading by rows and writing by columns both stay in the cache. All values of a block
+    # take a step of the search together: it has no branch that depends on data, and the processor takes some at a time.
+    values, at = np.empty(_ROWS), np.empty(_ROWS, np.int64)
+    for start in range(0, rows.shape[0], _ROWS):
+        size = min(_ROWS, rows.shape[0] - start)
         for f in range(edges.shape[0]):
-            for row in range(start, min(start + 512, rows.shape[0])):
-                value, at, half = rows[row, f], np.int64(0), np.int64((edges.shape[1] + 1) // 2)
-                while half > 0:
-                    at += half * np.int64(edges[f, at + half - 1] < value)
-                    half >>= 1
-                bins[f, row] = at
+            for i in range(size):
+                values[i] = rows[start + i, f]
+            at[:] = 0
+            for step in range(steps[f] - 1, -1, -1):
+                half = np.int64(1) << step
+                for i in range(size):
+                    at[i] += half * np.int64(edges[f, np.uint64(at[i] + half - 1)] < values[i])
+            for i in range(size):
+                bins[f, start + i] = at[i]

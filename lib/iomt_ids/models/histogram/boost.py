@@ -120,8 +120,7 @@ class _Scores:
         self, binned: Binned, prior: np.ndarray, pool: ThreadPoolExecutor, threads: int, ranks: Communicator
     ) -> None:
         self.first, self.ranks = binned.first, ranks
-        self.table = np.ascontiguousarray(binned.columns.T)
-        self.labels, self.weights = binned.labels, binned.weights
+        self.columns, self.labels, self.weights = binned.columns, binned.labels, binned.weights
         self.scores = np.repeat(prior.astype(np.float32)[:, None], binned.labels.size, axis=1)
         self.probabilities = np.empty_like(self.scores)
         self.pool, self.bounds = pool, np.linspace(0, binned.labels.size, threads + 1).astype(int)
@@ -244,6 +243,7 @@ class _Grower:
         self.binned, self.known, self.held_out, self.shape = binned, known, held_out, shape
         self.own = [1] if binned.classes == 2 else list(range(binned.classes))
         self.n_bins = np.array([e.size + 1 for e in binned.edges], np.int64)
+        self.table = np.ascontiguousarray(binned.columns.T)
         heaviest = max(1, int(known.ranks.sum(np.array([binned.weights.sum(dtype=np.int64)]))[0]))
         self.unit = 2.0 ** min(_FINEST, int(np.log2((2**31 - 1) / heaviest)))
         rows = binned.labels.size
@@ -260,10 +260,10 @@ class _Grower:
             known.first,
         )
         asked = (
-            known.table, self.n_bins, rows[:n], codes[:n], shape.depth, self.unit, shape.penalty, shape.curvature_per_leaf
+            self.table, self.n_bins, rows[:n], codes[:n], shape.depth, self.unit, shape.penalty, shape.curvature_per_leaf
         )
         feature, cut, right = grow_newton_tree(*asked) if known.ranks.size == 1 else grow_newton_together(*asked, known.ranks)
-        find_leaves(known.table, nodes := pack_nodes(feature, cut, right), leaves)
+        find_leaves(known.columns, nodes := pack_nodes(feature, cut, right), leaves)
         # Drawn rows chose the splits; what a leaf says is of all of its rows.
         found = leaf_statistics(leaves, known.probabilities[own], known.labels, known.weights, own, feature.size)
         sums = known.ranks.sum(found)
@@ -279,7 +279,7 @@ class _Grower:
         """Move the scores as when this tree was grown."""
         rows, codes, leaves = self.buffers.get()
         nodes = pack_nodes(tree.feature, cuts_of(self.binned.edges, tree.feature, tree.threshold), tree.right)
-        find_leaves(self.known.table, nodes, leaves)
+        find_leaves(self.known.columns, nodes, leaves)
         self._move(own, nodes, leaves, tree.prediction)
         self.buffers.put((rows, codes, leaves))
 
@@ -289,7 +289,7 @@ class _Grower:
         add_values(self.known.scores[own], leaves, moves)
         if self.held_out is not None:
             elsewhere = np.empty(self.held_out.labels.size, np.int32)
-            find_leaves(self.held_out.table, nodes, elsewhere)
+            find_leaves(self.held_out.columns, nodes, elsewhere)
             add_values(self.held_out.scores[own], elsewhere, moves)
 
 

@@ -25,7 +25,7 @@ from iomt_ids.contract.problem import Problem
 from iomt_ids.distributed.checkpoint import identity_of
 from iomt_ids.distributed.chunks import Chunks, chunks_of
 from iomt_ids.models.histogram.bins import bin_rows
-from iomt_ids.models.histogram.blocks import ID, in_blocks, one_row
+from iomt_ids.models.histogram.blocks import ID, VALUES, in_blocks, one_row
 from iomt_ids.models.histogram.boost import Boosting, BoostShape, boost
 from iomt_ids.models.histogram.forest import Binned, Forest, Shape, Tree, grow
 from iomt_ids.models.histogram.keep import forest_chunks, found_or_grown
@@ -110,9 +110,9 @@ def fit_boosting(
 
 def _rows(flows: DataFrame, problem: Problem) -> DataFrame:
     """Distinct vectors of classes to be learnt, with what each weighs: validation may hold other classes."""
-    values = [F.col(name).cast("double").alias(name) for name in problem.features]
+    values = F.array(*[F.col(name).cast("double") for name in problem.features]).alias(VALUES)
     weight = F.col(problem.copies_column).cast("long").alias(WEIGHT)
-    known = flows.select(ID, dense_class(problem).alias(CLASS), weight, *values)
+    known = flows.select(ID, dense_class(problem).alias(CLASS), weight, values)
     return known.filter((F.col(CLASS) >= 0) & (F.col(WEIGHT) > 0))
 
 
