@@ -153,14 +153,23 @@ def _in_memory(rows: np.ndarray, labels: np.ndarray, unseen: np.ndarray) -> tupl
 
 def spark_table(values: np.ndarray, classes: np.ndarray) -> tuple[Any, Problem]:
     """Rows in Spark's memory, in as many partitions as threads, and what is to be learnt from them."""
-    names = tuple(f"f{i}" for i in range(values.shape[1]))
-    problem = Problem("attack", names, "all", tuple(range(int(classes.max()) + 1)), tuple(Scaling(n, 0.0, 1.0) for n in names))
-    columns = {"flow_id": np.arange(len(values)), "attack_id": classes.astype(np.int32)}
-    columns[problem.copies_column] = np.ones(len(values), np.int32)
-    columns |= dict(zip(names, values.T, strict=True))
-    flows = started_session("bench forest").createDataFrame(pa.table(columns)).repartition(_THREADS).cache()
+    problem = problem_of(values.shape[1], int(classes.max()) + 1)
+    flows = started_session("bench forest").createDataFrame(as_table(values, classes, problem)).repartition(_THREADS).cache()
     flows.count()
     return flows, problem
+
+
+def problem_of(features: int, classes: int) -> Problem:
+    """What is to be learnt of so many features, and of all of so many classes."""
+    names = tuple(f"f{i}" for i in range(features))
+    return Problem("attack", names, "all", tuple(range(classes)), tuple(Scaling(n, 0.0, 1.0) for n in names))
+
+
+def as_table(values: np.ndarray, classes: np.ndarray, problem: Problem) -> pa.Table:
+    """Rows as a detector wants them, none of them twice."""
+    columns = {"flow_id": np.arange(len(values)), "attack_id": classes.astype(np.int32)}
+    columns[problem.copies_column] = np.ones(len(values), np.int32)
+    return pa.table(columns | dict(zip(problem.features, values.T, strict=True)))
 
 
 def _through_spark(rows: np.ndarray, labels: np.ndarray, unseen: np.ndarray) -> tuple[Callable[[], Any], Callable[[], Any], Any]:

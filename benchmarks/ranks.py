@@ -74,7 +74,8 @@ def _session(properties: Path) -> Any:
     return started_session("ranks", settings)
 
 
-def _one_core_each(workers: list[int]) -> None:
+def one_core_each(workers: list[int]) -> None:
+    """Hold each worker of a cluster to a core of its own."""
     for pid, core in zip(workers, os.sched_getaffinity(0), strict=False):
         # What a worker starts stays where it is.
         for thread in psutil.Process(pid).threads():
@@ -120,7 +121,7 @@ def main(rows: int, pairs: int, kinds: list[str]) -> int:
         source, job = written(held, rows, _HELD_OUT)
         job["params"] |= {"batch_rows": _BATCH, "steps": 0, "epochs_at_least": _EPOCHS, "epochs_at_most": _EPOCHS}
         with own_cluster(Path(held) / "cluster") as (properties, (_, *workers)):
-            _one_core_each(workers)
+            one_core_each(workers)
             launcher = HorovodLauncher(_session(properties))
             for kind in kinds:
                 measured = _measured(launcher, {**job, "network": _network(kind)}, rows, pairs)

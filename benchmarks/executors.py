@@ -1,0 +1,112 @@
+"""What a second executor is worth to trees: a whole fit through Spark on two executors of one core each, against one.
+
+    PYTHONPATH=lib:. python benchmarks/executors.py [ROWS] [PAIRS]
+
+Prints one JSON line for the forest and one for boosting, each with its bins shared with every executor and spread over ranks.
+A standalone cluster of its own has two workers, each held to one core; the driver runs beside them. `ratio` is the seconds
+of one executor over those of two (2: nothing is lost), the median of interleaved pairs of fresh applications, each after a
+warm-up; `low` and `high` are the extremes. `same` says that trees are the same, bit for bit, on one and on two. Boosting with
+shared bins is one task, which a second executor cannot help. Rows are those of `benchmarks/forest.py`, read from Parquet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from fault_deep import Driver, own_cluster, say
+from forest import as_table, drawn_rows, problem_of, tell
+from pyarrow import parquet as pq
+from pyspark.sql import SparkSession
+from ranks import one_core_each
+
+from iomt_ids.models.histogram.boost import BoostShape
+from iomt_ids.models.histogram.forest import Shape
+from iomt_ids.models.histogram.keep import trees_to_bytes
+from iomt_ids.models.histogram.share import fit_boosting, fit_forest
+from iomt_ids.models.histogram.spread import boosting_to_bytes
+
+_FOREST, _BOOSTING = Shape(100, 10, 128, "sqrt", 1), BoostShape(20, 5, 128, 0.2, patience=0)
+_KINDS, _SHARINGS = ("forest", "boosting"), ("shared", "spread")
+_FILES, _SEED, _LONGEST_S = 4, 1, 1800.0
+
+
+def drive(folder: Path) -> int:
+    """An application: a fit for each line on stdin, its seconds and the hash of its trees on stdout."""
+    session = SparkSession.builder.appName("executors").getOrCreate()
+    session.sparkContext.setLogLevel("OFF")
+    rows, problem = session.read.parquet(str(folder / "rows")), problem_of(*json.loads((folder / "shape.json").read_text()))
+    say({"ready": True})
+    for kind, sharing in map(str.split, sys.stdin):
+        begin = time.perf_counter()
+        if kind == "forest":
+            content = trees_to_bytes(fit_forest(rows, problem, _FOREST, _SEED, sharing=sharing).trees)
+        else:
+            content = boosting_to_bytes(*fit_boosting(rows, problem, _BOOSTING, _SEED, sharing=sharing, validation=rows))
+        say({"seconds": time.perf_counter() - begin, "trees": hashlib.sha256(content).hexdigest()})
+    session.stop()
+    return 0
+
+
+def _application(folder: Path, properties: Path, executors: int) -> dict[tuple[str, str], dict[str, Any]]:
+    """Seconds and trees of every fit, the second of two."""
+    own = folder / f"{executors}.conf"
+    own.write_text(properties.read_text(encoding="utf-8") + f"\nspark.cores.max {executors}\n", encoding="utf-8")
+    driver, found = Driver(folder, own, __file__), {}
+    for fit in itertools.product(_KINDS, _SHARINGS):
+        for _ in range(2):
+            driver.train(" ".join(fit))
+            found[fit] = driver.wait(_LONGEST_S)
+            if "trees" not in found[fit]:
+                driver.end()
+                raise SystemExit(f"{fit} on {executors} executors: {found[fit]}")
+    assert driver.process.stdin is not None
+    driver.process.stdin.close()
+    driver.process.wait()
+    return found
+
+
+def _write(folder: Path, rows: int) -> str:
+    source, values, classes = drawn_rows(rows)
+    problem = problem_of(values.shape[1], int(classes.max()) + 1)
+    (folder / "shape.json").write_text(json.dumps([values.shape[1], int(classes.max()) + 1]), encoding="utf-8")
+    table = as_table(values, classes, problem)
+    (folder / "rows").mkdir()
+    for part in range(_FILES):
+        first, last = rows * part // _FILES, rows * (part + 1) // _FILES
+        pq.write_table(table.slice(first, last - first), folder / "rows" / f"part-{part}.parquet", compression="snappy")
+    return source
+
+
+def main(rows: int, pairs: int) -> int:
+    """Measure and print the JSON lines."""
+    with tempfile.TemporaryDirectory(prefix="bench-executors-") as held:
+        folder = Path(held)
+        source = _write(folder, rows)
+        with own_cluster(folder / "cluster") as (properties, (_, *workers)):
+            one_core_each(workers)
+            found = [tuple(_application(folder, properties, n) for n in (1, 2)) for _ in range(pairs)]
+    for kind, sharing in itertools.product(_KINDS, _SHARINGS):
+        both = [[told[kind, sharing] for told in pair] for pair in found]
+        ratios = [one["seconds"] / two["seconds"] for one, two in both]
+        tell({
+            "bench": "executors", "peer": "one executor", "what": kind, "bins": sharing, "data": source, "rows": rows,
+            "pairs": pairs, "ratio": round(statistics.median(ratios), 2), "low": round(min(ratios), 2),
+            "high": round(max(ratios), 2), "seconds": round(statistics.median(two["seconds"] for _, two in both), 1),
+            "peer_seconds": round(statistics.median(one["seconds"] for one, _ in both), 1),
+            "same": len({told["trees"] for pair in both for told in pair}) == 1,
+        })
+    return 0
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--drive"]:
+        sys.exit(drive(Path(sys.argv[2])))
+    sys.exit(main(*(int(word) for word in [*sys.argv[1:], *("500000", "3")[len(sys.argv) - 1:]])))
