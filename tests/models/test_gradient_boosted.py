@@ -86,12 +86,23 @@ def one_partition(flows):
     return share.fit_boosting(flows.coalesce(1), PROBLEM, SHAPE, 3, validation=flows.limit(100))
 
 
-@pytest.mark.parametrize("partitions", [2, 5])
-def test_the_same_seed_gives_the_same_bytes_on_any_number_of_partitions(flows, one_partition, partitions):
+@pytest.mark.parametrize("partitions", [1, 2, 5])
+def test_the_same_seed_gives_the_same_bytes_on_any_number_of_partitions_fetched_or_not(
+    flows, one_partition, partitions, monkeypatch
+):
+    monkeypatch.setattr(share, "_FEW_BYTES", 0)
     spread = flows.repartition(partitions, F.rand(partitions))
     boosting, curves = share.fit_boosting(spread, PROBLEM, SHAPE, 3, validation=flows.limit(100).repartition(partitions))
     assert as_bytes(boosting) == as_bytes(one_partition[0])
     assert curves == one_partition[1]
+
+
+@pytest.mark.parametrize("few", [0, share._FEW_BYTES])
+def test_without_validation_rows_all_rounds_are_kept(flows, few, monkeypatch):
+    monkeypatch.setattr(share, "_FEW_BYTES", few)
+    boosting, curves = share.fit_boosting(flows, PROBLEM, SHAPE, 3, validation=flows.limit(0))
+    assert SHAPE.patience > 0
+    assert {len(trees) for trees in boosting.trees} == {len(curves)} == {SHAPE.rounds}
 
 
 def test_they_are_the_trees_that_one_process_grows_from_the_rows_in_order(flows):

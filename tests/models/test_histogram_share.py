@@ -28,8 +28,12 @@ def arrays(trees):
     return [[getattr(t, n).tolist() for n in ("feature", "threshold", "right", "counts", "gain")] for t in trees]
 
 
-@pytest.mark.parametrize("partitions", [2, 5])
-def test_the_same_seed_gives_the_same_trees_on_any_number_of_partitions(flows, forest, partitions):
+@pytest.mark.parametrize("partitions", [1, 2, 5])
+def test_the_same_seed_gives_the_same_trees_on_any_number_of_partitions_fetched_or_not(flows, forest, partitions, monkeypatch):
+    rows = share._rows(flows, PROBLEM)
+    assert share._fetch_few(rows, PROBLEM) is not None
+    monkeypatch.setattr(share, "_FEW_BYTES", 8 * len(PROBLEM.features) * flows.count() - 1)
+    assert share._fetch_few(rows, PROBLEM) is None
     spread = flows.repartition(partitions, F.rand(partitions))
     assert arrays(share.fit_forest(spread, PROBLEM, SHAPE, 3).trees) == arrays(forest.trees)
 
@@ -41,9 +45,19 @@ def test_they_are_the_trees_that_one_process_grows_from_the_rows_in_order(flows,
     assert arrays(grow(binned, SHAPE, 3, range(6))) == arrays(forest.trees)
 
 
-def test_a_missing_value_stops_the_fit(flows):
+def test_what_a_row_weighs_counts_fetched_or_not(flows, forest, monkeypatch):
+    heavy = flows.withColumn(PROBLEM.copies_column, (F.col("source_line") % 5).cast("int"))
+    fetched = share.fit_forest(heavy, PROBLEM, SHAPE, 3)
+    monkeypatch.setattr(share, "_FEW_BYTES", 0)
+    assert arrays(fetched.trees) == arrays(share.fit_forest(heavy, PROBLEM, SHAPE, 3).trees) != arrays(forest.trees)
+
+
+@pytest.mark.parametrize("few", [0, share._FEW_BYTES])
+def test_a_missing_value_stops_the_fit(flows, few, monkeypatch):
+    monkeypatch.setattr(share, "_FEW_BYTES", few)
     holed = flows.withColumn("ttl_mean", F.when(F.col("source_line") != 2, F.col("ttl_mean")))
-    with pytest.raises(Exception, match=f"{ContractError.__name__}: features are missing: ttl_mean"):
+    kind, said = (ContractError, "") if few else (Exception, f"{ContractError.__name__}: ")
+    with pytest.raises(kind, match=rf"{said}features are missing: ttl_mean \(\d+ rows\)"):
         share.fit_forest(holed, PROBLEM, SHAPE, 3)
 
 

@@ -1,6 +1,7 @@
 """Trees grown by Spark: tasks bin their rows, the bins are shared once, trees are grown by tasks.
 
-The first pass draws a sample to cut bins from, the second bins. What leaves a task is bytes: a sample, bins, trees; no
+The first pass draws a sample to cut bins from, the second bins; few rows are fetched instead, since a pass costs more than all
+that is done with them. What leaves a task is bytes: a sample, bins, trees; no
 row goes through Python by itself. Nothing depends on how rows are spread: the sample is that of the smallest hashes of
 `flow_id`, bins are put in its order, trees have seeds of their own. Trees of a forest are spread over tasks; boosting is
 one task with a thread a core, because each round needs what the one before has learnt about every row. Tasks leave the
@@ -10,9 +11,10 @@ than an executor holds are not shared but `spread`.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +38,8 @@ from iomt_ids.models.vectors import CLASS, WEIGHT, dense_class
 SHARINGS = ("auto", "shared", "spread")
 # Of bins that are shared: every executor holds all of them, and so does the driver while it sorts them.
 _MOST_BYTES = 800 << 20
+# Of values that are fetched: the driver holds them three times for a moment.
+_FEW_BYTES = 128 << 20
 _BYTES_A_ROW = 17  # beside the bins: flow_id, class and weight
 _BYTES_A_SCORE = 8  # of each class, while boosting: score and probability
 _SKETCH = "flow_id binary, label binary, rows binary, counts binary, values binary, sizes binary"
@@ -62,15 +66,16 @@ def fit_forest(
     LaunchError
         If ranks cannot be started, or do not see the run's folder.
     ContractError
-        In the task, if a feature is missing.
+        If a feature is missing; of many rows, in the task.
     """
     rows = _rows(flows, problem)
-    sketch = _sketch_rows(rows, problem, shape.bins)
+    fetched = _fetch_few(rows, problem)
+    sketch = _sketch_rows(fetched or rows, problem, shape.bins)
     edges = _edges(sketch, problem)
     if _is_spread(sharing, sketch, bytes_a_row=len(problem.features) + _BYTES_A_ROW):
         with spread_over(launcher, rows.sparkSession, problem.features, edges, len(problem.labels)) as spread:
             return spread.forest(rows, shape, seed)
-    binned = _bin_rows(rows, problem, edges)
+    binned = _bin_rows(fetched or rows, problem, edges)
     kept = chunks_of(launcher, lambda: _identity("forest", shape, seed, binned))
     return Forest(tuple(_grow_as_tasks(rows, binned, shape, seed, kept)), len(problem.features), len(problem.labels))
 
@@ -92,18 +97,19 @@ def fit_boosting(
     LaunchError
         As `fit_forest`.
     ContractError
-        In the task, if a feature is missing.
+        If a feature is missing; of many rows, in the task.
     """
     rows = _rows(flows, problem)
-    sketch = _sketch_rows(rows, problem, shape.bins)
+    fetched = _fetch_few(rows, problem)
+    sketch = _sketch_rows(fetched or rows, problem, shape.bins)
     needed = 2 * len(problem.features) + _BYTES_A_ROW + _BYTES_A_SCORE * len(problem.labels)
     edges = _edges(sketch, problem)
     held_out = _rows(validation, problem) if shape.patience else None
     if _is_spread(sharing, sketch, bytes_a_row=needed):
         with spread_over(launcher, rows.sparkSession, problem.features, edges, len(problem.labels)) as spread:
             return spread.boosting(rows, held_out, shape, seed)
-    binned = _bin_rows(rows, problem, edges)
-    unseen = None if held_out is None else _bin_rows(held_out, problem, edges)
+    binned = _bin_rows(fetched or rows, problem, edges)
+    unseen = None if held_out is None else _bin_rows(_fetch_few(held_out, problem) or held_out, problem, edges)
     kept = chunks_of(launcher, lambda: _identity("boosting", shape, seed, binned, *([unseen] if unseen else [])))
     return _boost_as_task(rows, binned, unseen, shape, seed, kept)
 
@@ -126,8 +132,28 @@ def _is_spread(sharing: str, sketch: Sketch, *, bytes_a_row: int) -> bool:
     return sharing == "spread" or (sharing == "auto" and int(sketch.counts.sum()) * bytes_a_row > _MOST_BYTES)
 
 
-def _sketch_rows(rows: DataFrame, problem: Problem, limit: int) -> Sketch:
+class _Fetched(NamedTuple):
+    """Rows that are here, in the order of `flow_id`."""
+
+    ids: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray
+    values: np.ndarray
+
+
+def _fetch_few(rows: DataFrame, problem: Problem) -> _Fetched | None:
+    """All rows, if there are few, and some."""
+    if not 0 < rows.count() * 8 * len(problem.features) <= _FEW_BYTES:
+        return None
+    (arrays,) = in_blocks(iter(rows.toArrow().to_batches()), problem.features, rows=sys.maxsize)
+    order = np.argsort(arrays[0], kind="stable")
+    return _Fetched(*(array[order] for array in arrays))
+
+
+def _sketch_rows(rows: DataFrame | _Fetched, problem: Problem, limit: int) -> Sketch:
     features, classes = list(problem.features), len(problem.labels)
+    if isinstance(rows, _Fetched):
+        return Sketch.of(rows.ids, rows.labels, rows.values, classes, limit)
 
     def sketch(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         mine = Sketch.empty(len(features), classes, limit)
@@ -142,8 +168,10 @@ def _sketch_rows(rows: DataFrame, problem: Problem, limit: int) -> Sketch:
     return merged
 
 
-def _bin_rows(rows: DataFrame, problem: Problem, edges: Sequence[np.ndarray]) -> Binned:
+def _bin_rows(rows: DataFrame | _Fetched, problem: Problem, edges: Sequence[np.ndarray]) -> Binned:
     features = list(problem.features)
+    if isinstance(rows, _Fetched):
+        return Binned(bin_rows(rows.values, edges), rows.labels, rows.weights, edges, len(problem.labels))
     shared = rows.sparkSession.sparkContext.broadcast(list(edges))
 
     def to_bins(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -159,7 +187,7 @@ def _bin_rows(rows: DataFrame, problem: Problem, edges: Sequence[np.ndarray]) ->
     order = np.argsort(ids, kind="stable")
     columns = np.empty((len(features), ids.size), np.uint8)
     for f, into in enumerate(columns):
-        into[:] = np.concatenate([block[f] for block in blocks])[order]
+        into[:] = np.concatenate([into[:0], *(block[f] for block in blocks)])[order]
     return Binned(columns, labels[order], weights[order], edges, len(problem.labels))
 
 
