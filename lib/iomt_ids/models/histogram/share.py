@@ -1,11 +1,12 @@
 """Trees grown by Spark: tasks bin their rows, the bins are shared once, trees are grown by tasks.
 
-The first pass draws a sample to cut bins from, the second bins; few rows are fetched instead, since a pass costs more than
-all that is done with them. What leaves a task is bytes: a sample, bins, trees; no row goes through Python by itself. Nothing depends on how rows are spread: the sample is that of the smallest hashes of
-`flow_id`, bins are put in its order, trees have seeds of their own. Trees of a forest are spread over tasks; boosting is
-one task with a thread a core, because each round needs what the one before has learnt about every row. Tasks leave the
-trees that they have finished in the run's folder, and find there what a task or a job before them has finished. More bins
-than an executor holds are not shared but `spread`.
+The first pass draws a sample to cut bins from, the second bins; few rows are fetched instead, since a pass costs more
+than all that is done with them. What leaves a task is bytes: a sample, bins, trees; no row goes through Python by
+itself. Nothing depends on how rows are spread: the sample is that of the smallest hashes of `flow_id`, bins are put in
+its order, trees have seeds of their own. Trees of a forest are spread over tasks; boosting is one task with a thread a
+core, because each round needs what the one before has learnt about every row. Tasks leave the trees that they have
+finished in the run's folder, and find there what a task or a job before them has finished. More bins than an executor
+holds are not shared but `spread`.
 """
 
 from __future__ import annotations
