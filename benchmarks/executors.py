@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from fault_deep import Driver, own_cluster, say
+from fault_trees import SHARINGS, trees_of
 from forest import as_table, drawn_rows, problem_of, tell
 from pyarrow import parquet as pq
 from pyspark.sql import SparkSession
@@ -29,12 +30,8 @@ from ranks import one_core_each
 
 from iomt_ids.models.histogram.boost import BoostShape
 from iomt_ids.models.histogram.forest import Shape
-from iomt_ids.models.histogram.keep import trees_to_bytes
-from iomt_ids.models.histogram.share import fit_boosting, fit_forest
-from iomt_ids.models.histogram.spread import boosting_to_bytes
 
-_FOREST, _BOOSTING = Shape(100, 10, 128, "sqrt", 1), BoostShape(20, 5, 128, 0.2, patience=0)
-_KINDS, _SHARINGS = ("forest", "boosting"), ("shared", "spread")
+_SHAPES = {"forest": Shape(100, 10, 128, "sqrt", 1), "boosting": BoostShape(20, 5, 128, 0.2, patience=0)}
 _FILES, _SEED, _LONGEST_S = 4, 1, 1800.0
 
 
@@ -46,10 +43,7 @@ def drive(folder: Path) -> int:
     say({"ready": True})
     for kind, sharing in map(str.split, sys.stdin):
         begin = time.perf_counter()
-        if kind == "forest":
-            content = trees_to_bytes(fit_forest(rows, problem, _FOREST, _SEED, sharing=sharing).trees)
-        else:
-            content = boosting_to_bytes(*fit_boosting(rows, problem, _BOOSTING, _SEED, sharing=sharing, validation=rows))
+        content = trees_of(_SHAPES[kind], rows, problem, _SEED, sharing)
         say({"seconds": time.perf_counter() - begin, "trees": hashlib.sha256(content).hexdigest()})
     session.stop()
     return 0
@@ -60,7 +54,7 @@ def _application(folder: Path, properties: Path, executors: int) -> dict[tuple[s
     own = folder / f"{executors}.conf"
     own.write_text(properties.read_text(encoding="utf-8") + f"\nspark.cores.max {executors}\n", encoding="utf-8")
     driver, found = Driver(folder, own, __file__), {}
-    for fit in itertools.product(_KINDS, _SHARINGS):
+    for fit in itertools.product(_SHAPES, SHARINGS):
         for _ in range(2):
             driver.train(" ".join(fit))
             found[fit] = driver.wait(_LONGEST_S)
@@ -93,7 +87,7 @@ def main(rows: int, pairs: int) -> int:
         with own_cluster(folder / "cluster") as (properties, (_, *workers)):
             one_core_each(workers)
             found = [tuple(_application(folder, properties, n) for n in (1, 2)) for _ in range(pairs)]
-    for kind, sharing in itertools.product(_KINDS, _SHARINGS):
+    for kind, sharing in itertools.product(_SHAPES, SHARINGS):
         both = [[told[kind, sharing] for told in pair] for pair in found]
         ratios = [one["seconds"] / two["seconds"] for one, two in both]
         tell({

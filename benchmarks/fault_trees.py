@@ -28,11 +28,12 @@ import numpy as np
 import psutil
 import pyarrow as pa
 from fault_deep import MINE, Driver, named, own_cluster, say
+from forest import problem_of
 from pyarrow import parquet as pq
 from pyspark.sql import SparkSession
 
-from iomt_ids.contract.problem import Problem, Scaling
-from iomt_ids.distributed.launch import HorovodLauncher
+from iomt_ids.contract.problem import Problem
+from iomt_ids.distributed.launch import HorovodLauncher, Launcher
 from iomt_ids.distributed.resume import Endurance, ResumingLauncher
 from iomt_ids.models.histogram.boost import BoostShape
 from iomt_ids.models.histogram.forest import Shape
@@ -41,23 +42,28 @@ from iomt_ids.models.histogram.share import fit_boosting, fit_forest
 from iomt_ids.models.histogram.spread import boosting_to_bytes
 
 _ROWS, _FEATURES, _CLASSES = 20_000, 20, 4
-_FOREST, _BOOSTING = Shape(320, 14, 64, "0.5", 1), BoostShape(160, 6, 64, 0.1, patience=0)
-_KINDS, _VICTIMS, _SHARINGS = ("forest", "boosting"), ("task", "executor", "driver"), ("shared", "spread")
+_PROBLEM = problem_of(_FEATURES, _CLASSES)
+_SHAPES = {"forest": Shape(320, 14, 64, "0.5", 1), "boosting": BoostShape(160, 6, 64, 0.1, patience=0)}
+_VICTIMS, SHARINGS = ("task", "executor", "driver"), ("shared", "spread")
 _PATIENCE_S, _LONGEST_S = 120.0, 1800.0
+
+
+def trees_of(
+    shape: Shape | BoostShape, rows: Any, problem: Problem, seed: int, sharing: str, launcher: Launcher | None = None
+) -> bytes:
+    """Trees of a whole fit through Spark."""
+    if isinstance(shape, Shape):
+        return trees_to_bytes(fit_forest(rows, problem, shape, seed, launcher, sharing).trees)
+    return boosting_to_bytes(*fit_boosting(rows, problem, shape, seed, launcher, sharing, validation=rows))
 
 
 def _write_rows(path: Path) -> None:
     dice = np.random.default_rng(1)
     label = dice.choice(_CLASSES, _ROWS, p=[0.5, 0.3, 0.15, 0.05])
-    told = {name: label * dice.choice([0.0, 0.4, 0.8]) + dice.normal(0, 1, _ROWS) for name in _problem().features}
+    told = {name: label * dice.choice([0.0, 0.4, 0.8]) + dice.normal(0, 1, _ROWS) for name in _PROBLEM.features}
     # So heavy that ranks split the first levels of a tree together.
-    copies = {_problem().copies_column: dice.integers(1, 30, _ROWS).astype("int32")}
+    copies = {_PROBLEM.copies_column: dice.integers(1, 30, _ROWS).astype("int32")}
     pq.write_table(pa.table({"flow_id": np.arange(_ROWS), "attack_id": label.astype("int32"), **copies, **told}), path)
-
-
-def _problem() -> Problem:
-    names = tuple(f"f{i}" for i in range(_FEATURES))
-    return Problem("attack", names, "all", tuple(range(_CLASSES)), tuple(Scaling(name, 0.0, 1.0) for name in names))
 
 
 def drive(folder: Path) -> int:
@@ -71,10 +77,7 @@ def drive(folder: Path) -> int:
         endurance = Endurance(1, 3, _PATIENCE_S)
         launcher = ResumingLauncher(HorovodLauncher(session), folder / name, endurance, lambda told: say({"told": told}))
         try:
-            if kind == "forest":
-                content = trees_to_bytes(fit_forest(rows, _problem(), _FOREST, 7, launcher, sharing).trees)
-            else:
-                content = boosting_to_bytes(*fit_boosting(rows, _problem(), _BOOSTING, 7, launcher, sharing, validation=rows))
+            content = trees_of(_SHAPES[kind], rows, _PROBLEM, 7, sharing, launcher)
             say({"trees": hashlib.sha256(content).hexdigest()})
         except Exception as error:
             say({"error": repr(error)[-300:]})
@@ -103,7 +106,7 @@ class Experiment:
         self.usual_s: dict[tuple[str, str], float] = {}
         self.chunks: dict[str, int] = {}
         self.trees: dict[str, str] = {}
-        for kind, sharing in itertools.product(_KINDS, sharings):
+        for kind, sharing in itertools.product(_SHAPES, sharings):
             self._undisturbed(kind, sharing)
 
     def _driver(self) -> Driver:
@@ -174,7 +177,7 @@ def main(kills: int, seed: int, sharings: list[str]) -> int:
         with own_cluster(folder / "cluster") as (properties, daemons):
             MINE.update(daemons)
             experiment = Experiment(folder, properties, seed, sharings)
-            turns = itertools.cycle(itertools.product(sharings, _VICTIMS, _KINDS))
+            turns = itertools.cycle(itertools.product(sharings, _VICTIMS, _SHAPES))
             numbers = itertools.count()
             for sharing, victim, kind in itertools.islice(turns, kills):
                 while not experiment.strike(next(numbers), victim, kind, sharing):
@@ -190,5 +193,5 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--drive"]:
         sys.exit(drive(Path(sys.argv[2])))
     numbers = [int(word) for word in sys.argv[1:] if word.isdigit()]
-    named_ones = [word for word in sys.argv[1:] if word in _SHARINGS]
-    sys.exit(main(numbers[0] if numbers else 30, numbers[1] if numbers[1:] else 7, named_ones or list(_SHARINGS)))
+    named_ones = [word for word in sys.argv[1:] if word in SHARINGS]
+    sys.exit(main(numbers[0] if numbers else 30, numbers[1] if numbers[1:] else 7, named_ones or list(SHARINGS)))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from pyspark.ml.classification import RandomForestClassificationModel
+from pyspark.sql import functions as F
 
 from iomt_ids.contract.errors import ContractError
 from iomt_ids.contract.tables import spark_path
@@ -98,6 +99,17 @@ def test_a_missing_value_is_refused_and_never_scored(spark, fitted, tmp_path):
         holed = flows.selectExpr(*[c for c in flows.columns if c != "ttl_mean"], f"{value} as ttl_mean").limit(3)
         with pytest.raises(Exception, match=r"ContractError: features are missing: ttl_mean \(\d+ rows\)"):
             ours.transform(holed).collect()
+
+
+def test_a_verdict_leaves_every_column_as_it_was(spark, fitted, tmp_path):
+    flows, theirs = fitted
+    theirs.save(tmp_path)
+    # One feature of another type, and one that is not the first of its row.
+    whole = flows.withColumn("ttl_mean", F.col("ttl_mean").cast("float"))
+    scored = DETECTOR.load(spark, tmp_path, theirs.problem).transform(whole)
+    assert scored.columns == [*whole.columns, "probability", "prediction"]
+    assert [f.dataType for f in scored.schema][: len(whole.columns)] == [f.dataType for f in whole.schema]
+    assert scored.select(whole.columns).orderBy("flow_id").collect() == whole.orderBy("flow_id").collect()
 
 
 def test_a_matrix_names_every_missing_feature(spark):

@@ -31,9 +31,9 @@ def arrays(trees):
 @pytest.mark.parametrize("partitions", [1, 2, 5])
 def test_the_same_seed_gives_the_same_trees_on_any_number_of_partitions_fetched_or_not(flows, forest, partitions, monkeypatch):
     rows = share._rows(flows, PROBLEM)
-    assert share._fetch_few(rows, PROBLEM) is not None
+    assert isinstance(share._fetch_few(rows, PROBLEM), share._Fetched)
     monkeypatch.setattr(share, "_FEW_BYTES", 8 * len(PROBLEM.features) * flows.count() - 1)
-    assert share._fetch_few(rows, PROBLEM) is None
+    assert share._fetch_few(rows, PROBLEM) is rows
     spread = flows.repartition(partitions, F.rand(partitions))
     assert arrays(share.fit_forest(spread, PROBLEM, SHAPE, 3).trees) == arrays(forest.trees)
 

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from iomt_ids.models.histogram.score import matrix_of
-from iomt_ids.models.vectors import CLASS, WEIGHT
+from iomt_ids.models.vectors import CLASS, VALUES, WEIGHT
 
-ID, VALUES = "flow_id", "_values"
+ID = "flow_id"
 
 
 def in_blocks(

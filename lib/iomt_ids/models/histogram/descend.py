@@ -61,7 +61,7 @@ def _descend_top(
     # node, and keeps what is true of those that are in its slot.
     places[0] = 0
     slots[:] = 0
-    width, moved = 1, True
+    width = 1
     for _ in range(_TOP):
         moved = False
         goes_right[:] = 0

@@ -18,8 +18,7 @@ from iomt_ids.models.histogram.bins import bin_rows
 from iomt_ids.models.histogram.boost import Boosting
 from iomt_ids.models.histogram.descend import BLOCK, find_leaves, pack_nodes
 from iomt_ids.models.histogram.forest import Forest, Splits
-
-_ROW = "_row"
+from iomt_ids.models.vectors import VALUES, values_of
 
 
 class Scorer(Protocol):
@@ -191,14 +190,13 @@ def add_verdicts(flows: DataFrame, problem: Problem, scorer: Scorer) -> DataFram
     """
     added = [T.StructField("probability", T.ArrayType(T.DoubleType())), T.StructField("prediction", T.IntegerType())]
     kept = [f for f in flows.schema.fields if f.name not in ("probability", "prediction")]
-    # To Python and back, features are one column: Spark moves it in half the time.
+    # To Python and back, features are one column.
     packed = [f.name for f in kept if f.name in problem.features and isinstance(f.dataType, T.DoubleType)]
-    schema = T.StructType([f for f in kept if f.name not in packed] + [T.StructField(_ROW, T.ArrayType(T.DoubleType()))] + added)
-    row = F.array(*[F.col(name).cast("double") for name in problem.features]).alias(_ROW)
+    moved = flows.select(*[f.name for f in kept if f.name not in packed], values_of(problem.features))
     shared = flows.sparkSession.sparkContext.broadcast(scorer)
-    scored = flows.select(*[f.name for f in kept if f.name not in packed], row).mapInArrow(_scoring(shared, problem), schema)
-    value = {name: F.col(_ROW)[problem.features.index(name)].alias(name) for name in packed}
-    return scored.select(*[value.get(f.name, F.col(f.name)) for f in kept], *[f.name for f in added])
+    scored = moved.mapInArrow(_scoring(shared, problem), T.StructType([*moved.schema.fields, *added]))
+    values = {name: F.col(VALUES)[place].alias(name) for place, name in enumerate(problem.features) if name in packed}
+    return scored.select(*[values.get(f.name, F.col(f.name)) for f in kept], *[f.name for f in added])
 
 
 def _scoring(shared: Any, problem: Problem) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
@@ -207,7 +205,7 @@ def _scoring(shared: Any, problem: Problem) -> Callable[[Iterator[pa.RecordBatch
     def score(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             spread = np.zeros((batch.num_rows, n_classes))
-            known, likeliest = shared.value.probabilities(matrix_of(batch.column(_ROW), features))
+            known, likeliest = shared.value.probabilities(matrix_of(batch.column(VALUES), features))
             spread[:, labels] = known
             offsets = pa.array(np.arange(batch.num_rows + 1, dtype=np.int32) * n_classes)
             verdicts = {
@@ -234,7 +232,7 @@ def matrix(batch: pa.RecordBatch, features: Sequence[str]) -> np.ndarray:
 
 
 def matrix_of(column: pa.ListArray, features: Sequence[str]) -> np.ndarray:
-    """The same of a column whose every entry is a row: Spark hands one such column over in half the time of many."""
+    """The same of a column whose every entry is a row, see `vectors.values_of`."""
     values = column.flatten().to_numpy(zero_copy_only=False)
     return _complete(values.reshape(-1, len(features)), features)
 

@@ -27,13 +27,13 @@ from iomt_ids.contract.problem import Problem
 from iomt_ids.distributed.checkpoint import identity_of
 from iomt_ids.distributed.chunks import Chunks, chunks_of
 from iomt_ids.models.histogram.bins import bin_rows
-from iomt_ids.models.histogram.blocks import ID, VALUES, in_blocks, one_row
+from iomt_ids.models.histogram.blocks import ID, in_blocks, one_row
 from iomt_ids.models.histogram.boost import Boosting, BoostShape, boost
 from iomt_ids.models.histogram.forest import Binned, Forest, Shape, Tree, grow
 from iomt_ids.models.histogram.keep import forest_chunks, found_or_grown
 from iomt_ids.models.histogram.sketch import Sketch
 from iomt_ids.models.histogram.spread import spread_over
-from iomt_ids.models.vectors import CLASS, WEIGHT, dense_class
+from iomt_ids.models.vectors import CLASS, WEIGHT, dense_class, values_of
 
 SHARINGS = ("auto", "shared", "spread")
 # Of bins that are shared: every executor holds all of them, and so does the driver while it sorts them.
@@ -69,13 +69,13 @@ def fit_forest(
         If a feature is missing; of many rows, in the task.
     """
     rows = _rows(flows, problem)
-    fetched = _fetch_few(rows, problem)
-    sketch = _sketch_rows(fetched or rows, problem, shape.bins)
+    source = _fetch_few(rows, problem)
+    sketch = _sketch_rows(source, problem, shape.bins)
     edges = _edges(sketch, problem)
     if _is_spread(sharing, sketch, bytes_a_row=len(problem.features) + _BYTES_A_ROW):
         with spread_over(launcher, rows.sparkSession, problem.features, edges, len(problem.labels)) as spread:
             return spread.forest(rows, shape, seed)
-    binned = _bin_rows(fetched or rows, problem, edges)
+    binned = _bin_rows(source, problem, edges)
     kept = chunks_of(launcher, lambda: _identity("forest", shape, seed, binned))
     return Forest(tuple(_grow_as_tasks(rows, binned, shape, seed, kept)), len(problem.features), len(problem.labels))
 
@@ -100,25 +100,24 @@ def fit_boosting(
         If a feature is missing; of many rows, in the task.
     """
     rows = _rows(flows, problem)
-    fetched = _fetch_few(rows, problem)
-    sketch = _sketch_rows(fetched or rows, problem, shape.bins)
+    source = _fetch_few(rows, problem)
+    sketch = _sketch_rows(source, problem, shape.bins)
     needed = 2 * len(problem.features) + _BYTES_A_ROW + _BYTES_A_SCORE * len(problem.labels)
     edges = _edges(sketch, problem)
     held_out = _rows(validation, problem) if shape.patience else None
     if _is_spread(sharing, sketch, bytes_a_row=needed):
         with spread_over(launcher, rows.sparkSession, problem.features, edges, len(problem.labels)) as spread:
             return spread.boosting(rows, held_out, shape, seed)
-    binned = _bin_rows(fetched or rows, problem, edges)
-    unseen = None if held_out is None else _bin_rows(_fetch_few(held_out, problem) or held_out, problem, edges)
+    binned = _bin_rows(source, problem, edges)
+    unseen = None if held_out is None else _bin_rows(_fetch_few(held_out, problem), problem, edges)
     kept = chunks_of(launcher, lambda: _identity("boosting", shape, seed, binned, *([unseen] if unseen else [])))
     return _boost_as_task(rows, binned, unseen, shape, seed, kept)
 
 
 def _rows(flows: DataFrame, problem: Problem) -> DataFrame:
     """Distinct vectors of classes to be learnt, with what each weighs: validation may hold other classes."""
-    values = F.array(*[F.col(name).cast("double") for name in problem.features]).alias(VALUES)
     weight = F.col(problem.copies_column).cast("long").alias(WEIGHT)
-    known = flows.select(ID, dense_class(problem).alias(CLASS), weight, values)
+    known = flows.select(ID, dense_class(problem).alias(CLASS), weight, values_of(problem.features))
     return known.filter((F.col(CLASS) >= 0) & (F.col(WEIGHT) > 0))
 
 
@@ -141,10 +140,10 @@ class _Fetched(NamedTuple):
     values: np.ndarray
 
 
-def _fetch_few(rows: DataFrame, problem: Problem) -> _Fetched | None:
-    """All rows, if there are few, and some."""
+def _fetch_few(rows: DataFrame, problem: Problem) -> DataFrame | _Fetched:
+    """The rows themselves if there are few, and some; otherwise still their table."""
     if not 0 < rows.count() * 8 * len(problem.features) <= _FEW_BYTES:
-        return None
+        return rows
     (arrays,) = in_blocks(iter(rows.toArrow().to_batches()), problem.features, rows=sys.maxsize)
     order = np.argsort(arrays[0], kind="stable")
     return _Fetched(*(array[order] for array in arrays))
