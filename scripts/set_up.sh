@@ -132,6 +132,7 @@ install_horovod() {
     tensorflow="$(version_of tensorflow-cpu)"
     key="horovod-0.28.1-$(.venv/bin/python -c 'import sys; print(sys.implementation.cache_tag)')"
     key+="-tensorflow-$tensorflow-$(uname -m)"
+    key+="-mended-$(sha256sum requirements/horovod.sed | cut -c1-8)"
     wheels="$cache/$key"
     if ! compgen -G "$wheels/*.whl" >/dev/null; then
         build_horovod "$wheels"
@@ -142,14 +143,20 @@ install_horovod() {
 build_horovod() { # where the wheel goes
     local log="$cache/horovod-build.log" start=$SECONDS
     say "compiling Horovod for TensorFlow $(version_of tensorflow-cpu): 3 to 6 minutes on two cores, once (log: $log)"
-    rm -rf "$1.part"
+    rm -rf "$1.part" "$1.source"
+    mkdir -p "$1.source"
     # PATH: Horovod's setup.py calls the cmake it finds, and the environment's is the pinned one.
+    { PATH="$PWD/.venv/bin:$PATH" .venv/bin/python -m pip download --disable-pip-version-check --no-deps --no-build-isolation \
+        --no-cache-dir --require-hashes -r requirements/horovod.lock -d "$1.source" &&
+    tar -xzf "$1.source"/horovod-*.tar.gz -C "$1.source" --strip-components=1 &&
+    sed -i -f requirements/horovod.sed "$1.source/horovod/common/gloo/gloo_context.cc" &&
+    grep -q '= global_context.gloo_iface_;' "$1.source/horovod/common/gloo/gloo_context.cc" &&
     PATH="$PWD/.venv/bin:$PATH" MAKEFLAGS="-j$(nproc)" HOROVOD_WITH_TENSORFLOW=1 HOROVOD_WITH_GLOO=1 \
         HOROVOD_CPU_OPERATIONS=GLOO HOROVOD_WITHOUT_MPI=1 HOROVOD_WITHOUT_PYTORCH=1 HOROVOD_WITHOUT_MXNET=1 \
         .venv/bin/python -m pip wheel --disable-pip-version-check --no-deps --no-build-isolation --no-cache-dir \
-        --require-hashes -r requirements/horovod.lock -w "$1.part" >"$log" 2>&1 ||
+        -w "$1.part" "$1.source"; } >"$log" 2>&1 ||
         { tail -30 "$log" >&2; say "Horovod does not compile; the whole log: $log"; exit 1; }
-    rm -rf "$1"
+    rm -rf "$1" "$1.source"
     mv "$1.part" "$1"
     say "Horovod compiled in $((SECONDS - start)) s"
 }
@@ -215,8 +222,8 @@ set_up_venv() { # the locks beyond build.lock
 
 # ---- what was asked for ---------------------------------------------------------------------------------------------
 
-run_files=(requirements/{build,runtime,horovod}.lock requirements/jars.sha256)
-test_files=(requirements/{build,dev,horovod}.lock requirements/jars.sha256)
+run_files=(requirements/{build,runtime,horovod}.lock requirements/{horovod.sed,jars.sha256})
+test_files=(requirements/{build,dev,horovod}.lock requirements/{horovod.sed,jars.sha256})
 airflow_files=(requirements/airflow.lock)
 
 ready() { # goal

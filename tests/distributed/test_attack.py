@@ -13,13 +13,12 @@ import hmac
 import json
 import os
 import pickle
-import shutil
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -29,10 +28,9 @@ from pyspark.sql import SparkSession
 from iomt_ids.distributed import rendezvous
 from iomt_ids.distributed.launch import HorovodLauncher
 from iomt_ids.distributed.work import RankResult, Work
+from tests.distributed.conftest import OtherNetwork
 
 _SHOTS = 100
-# Of the range for tests between networks (RFC 2544), which nobody routes.
-_HERE, _THERE = "198.19.213.1", "198.19.213.2"
 _KEY = bytes(range(200, 232))
 # Connects, sends, hangs up: one shot an address and payload in turn, until so many are fired; tells how many connected.
 _GUN = """
@@ -136,34 +134,17 @@ def test_a_hundred_shots_from_the_same_host_execute_nothing(live: tuple, tmp_pat
     assert results == [], "the ranks have been ended by it"
 
 
-@pytest.fixture
-def elsewhere() -> Iterator[Callable[[], list[str]]]:
-    """A network namespace that is joined to this host by a cable; the words that run a command in it."""
-    name, ends = f"iomt{os.getpid()}", (f"ia{os.getpid() % 100000}", f"ib{os.getpid() % 100000}")
-    if os.geteuid() != 0 or shutil.which("ip") is None:
-        pytest.skip("another network needs root and ip (iproute2)")
-    for command in (
-        f"netns add {name}", f"link add {ends[0]} type veth peer name {ends[1]} netns {name}",
-        f"addr add {_HERE}/30 dev {ends[0]}", f"link set {ends[0]} up", f"-n {name} addr add {_THERE}/30 dev {ends[1]}",
-        f"-n {name} link set {ends[1]} up", f"-n {name} link set lo up",
-    ):
-        subprocess.run(["ip", *command.split()], check=True, capture_output=True)
-    yield lambda: ["ip", "netns", "exec", name]
-    subprocess.run(["ip", "link", "del", ends[0]], check=True)
-    subprocess.run(["ip", "netns", "del", name], check=True)
-
-
 def test_from_another_network_nothing_can_even_be_reached(
-    live: tuple, elsewhere: Callable[[], list[str]], tmp_path: Path
+    live: tuple, elsewhere: OtherNetwork, tmp_path: Path
 ) -> None:
     processes, results = live
     ports = sorted({port for _, port in _listening(processes)})
     payloads = _payloads(tmp_path / "executed")
     # The cable works: somebody who listens at this host's end is reached.
-    with socket.create_server((_HERE, 0), backlog=200) as other:
-        assert _fire([(_HERE, other.getsockname()[1])], [b"hello"], *elsewhere()) == _SHOTS
-    assert _fire([(_HERE, port) for port in ports], payloads, *elsewhere()) == 0
-    assert _fire([("127.0.0.1", port) for port in ports], payloads, *elsewhere()) == 0
+    with socket.create_server((elsewhere.here, 0), backlog=200) as other:
+        assert _fire([(elsewhere.here, other.getsockname()[1])], [b"hello"], *elsewhere.within) == _SHOTS
+    assert _fire([(elsewhere.here, port) for port in ports], payloads, *elsewhere.within) == 0
+    assert _fire([("127.0.0.1", port) for port in ports], payloads, *elsewhere.within) == 0
     assert not (tmp_path / "executed").exists()
     assert results == []
 

@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, cast
@@ -126,17 +126,11 @@ def place(hosts: list[str], rank: int) -> dict[str, int]:
 
 def _follow(order: Order, rank: int, hosts: list[str], gpu: str) -> tuple[dict[str, Any], bytes]:
     with tempfile.TemporaryDirectory(prefix="iomt-ids-rank-") as folder:
-        # What TensorFlow writes beside itself and removes when Python ends, which a rank does not: it exits at once.
-        environment = {"TMPDIR": folder, **BACKENDS[order.backend].prepare(Path(folder))}
-        process = subprocess.Popen(
-            _command(order, rank, hosts, environment), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, start_new_session=True,
-        )
+        process = start_rank(order, rank, hosts, folder, gpu)
         lines: deque[bytes] = deque(maxlen=_LAST_LINES)
         reader = threading.Thread(target=lambda: lines.extend(process.stdout or ()), daemon=True)
         reader.start()
         try:
-            _hand_over(process, order, rank, hosts, folder, gpu)
             stopped = _wait(process, order, rank)
         finally:
             _kill(process)
@@ -149,11 +143,43 @@ def _follow(order: Order, rank: int, hosts: list[str], gpu: str) -> tuple[dict[s
         return json.loads((Path(folder) / FACTS).read_text()), (Path(folder) / PAYLOAD).read_bytes()
 
 
-def _command(order: Order, rank: int, hosts: list[str], environment: dict[str, str]) -> list[str]:
+def start_rank(
+    order: Order, rank: int, hosts: list[str], folder: str, gpu: str, *, within: Sequence[str] = (), interface: str = ""
+) -> subprocess.Popen[bytes]:
+    """A rank's process, told what to do.
+
+    Parameters
+    ----------
+    order : Order
+        Of the launch.
+    rank : int
+        Which one.
+    hosts : list of str
+        Of all ranks.
+    folder : str
+        Where it leaves its result; removed by the caller.
+    gpu : str
+        The one it uses, by its number, or none.
+    within : sequence of str
+        What runs the command, if it is to run elsewhere than here, such as in another network.
+    interface : str
+        The network interface that leads to the other ranks, if it is not the one that leads to the rendezvous from here.
+    """
+    # What TensorFlow writes beside itself and removes when Python ends, which a rank does not: it exits at once.
+    environment = {"TMPDIR": folder, **BACKENDS[order.backend].prepare(Path(folder))}
+    command = _command(order, rank, hosts, environment, interface or _interface(order.host, order.port))
+    process = subprocess.Popen(
+        [*within, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    )
+    _hand_over(process, order, rank, hosts, folder, gpu)
+    return process
+
+
+def _command(order: Order, rank: int, hosts: list[str], environment: dict[str, str], interface: str) -> list[str]:
     variables = {
         **place(hosts, rank), "RANK": rank, "SIZE": order.size, "HOSTNAME": hosts[rank],
         "CONTROLLER": "gloo", "CPU_OPERATIONS": "gloo", "LOG_LEVEL": "error",
-        "GLOO_IFACE": _interface(order.host, order.port), "GLOO_TIMEOUT_SECONDS": order.gloo_timeout_s,
+        "GLOO_IFACE": interface, "GLOO_TIMEOUT_SECONDS": order.gloo_timeout_s,
     }
     # env(1) adds to the executor's environment; the zip of --py-files is on sys.path and nowhere else.
     return [
