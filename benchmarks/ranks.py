@@ -1,14 +1,15 @@
 """What a second rank is worth: rows a second of a training by Horovod on two executors of one core each, against one.
 
-    PYTHONPATH=lib:. python benchmarks/ranks.py [ROWS] [PAIRS] [NETWORK ...]
+    PYTHONPATH=lib:. python benchmarks/ranks.py [ROWS] [PAIRS] [BATCH] [EPOCHS] [NETWORK ...]
 
 Prints one JSON line a network. A standalone cluster of its own has two workers, each held to one core. `ratio` is rows a
 second that two ranks train on over those of one, the median of interleaved pairs (2: nothing is lost); `low` and `high` are
-the extremes. `ceiling` is the same for two ranks that train without speaking to each other: what the machine gives two
-processes, whoever wrote them. Every rank takes batches of the same size, so two ranks take half as many steps, each twice as
-long; `f1_macro` is of held-out rows after as many epochs, for one rank and for two. `data_s`, `reduce_s` and `compute_s`
-split a training of two ranks: rows read and gathered, the same number of all-reduces of the same gradient by themselves, and
-the rest. Rows are those of `benchmarks/loader.py`.
+the extremes. Rows a second are those of a run's median epoch, validation and all, without the first, in which TensorFlow
+compiles; `whole_ratio` is of whole trainings. `ceiling` is the ratio of two ranks that train without speaking to each other:
+what the machine gives two processes, whoever wrote them. Every rank takes batches of the same size, so two ranks take half
+as many steps, each of twice the rows; `f1_macro` is of held-out rows after as many epochs, for one rank and for two. `data_s`,
+`reduce_s` and `compute_s` split an epoch of two ranks: rows gathered, the same number of all-reduces of the same
+gradient by themselves, and the rest. Rows are those of `benchmarks/loader.py`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ from iomt_ids.distributed.work import Alone, Communicator, RankResult, Work
 from iomt_ids.models.network import TrainingParams
 
 _ROOT = Path(__file__).resolve().parents[1]
-_EPOCHS, _BATCH, _HELD_OUT = 6, 1024, 20_000
+_HELD_OUT = 20_000
+# Rows, pairs, rows of a step, epochs.
+_DEFAULTS = (200_000, 5, 1024, 6)
 
 
 def apart(job: dict[str, Any], ranks: Communicator) -> tuple[dict[str, Any], bytes]:
@@ -49,21 +52,20 @@ def apart(job: dict[str, Any], ranks: Communicator) -> tuple[dict[str, Any], byt
 
 
 def pieces(job: dict[str, Any], ranks: Communicator) -> tuple[dict[str, Any], bytes]:
-    """Seconds of what a training does besides computing: rows read and gathered, gradients reduced."""
+    """Seconds of what an epoch does besides computing: rows gathered, gradients reduced."""
     import tensorflow as tf
 
-    start = time.perf_counter()
     rows = read_rows(job, "train", ranks.rank, ranks.size)
-    plan = ShardPlan(count_rows(job["train"], job["copies"]), ranks.size, _BATCH)
-    for epoch in range(1, _EPOCHS + 1):
-        for numbers in plan.batches(ranks.rank, job["seed"], epoch):
-            of = rows.shard[numbers]
-            tf.constant(rows.features[of])
+    plan = ShardPlan(count_rows(job["train"], job["copies"]), ranks.size, job["params"]["batch_rows"])
+    start = time.perf_counter()
+    for numbers in plan.batches(ranks.rank, job["seed"], 1):
+        of = rows.shard[numbers]
+        tf.constant(rows.features[of])
     data = time.perf_counter() - start
     reduce, flat = tf.function(ranks.mean_gradient), tf.zeros(job["weights"])
     reduce(flat)
     start = time.perf_counter()
-    for _ in range(_EPOCHS * plan.steps):
+    for _ in range(plan.steps):
         reduce(flat).numpy()
     return {"data_s": data, "reduce_s": time.perf_counter() - start}, b""
 
@@ -82,11 +84,12 @@ def one_core_each(workers: list[int]) -> None:
             os.sched_setaffinity(thread.id, {core})
 
 
-def _speed(results: list[RankResult], epochs_of_rows: int) -> float:
-    return epochs_of_rows / max(r.facts["train_seconds"] for r in results)
+def _speed(results: list[RankResult], rows: int) -> float:
+    # The median of all epochs but the first, in which TensorFlow compiles what the others repeat.
+    return rows / max(statistics.median(r.facts["epoch_seconds"][1:]) for r in results)
 
 
-def _network(kind: str) -> dict[str, Any]:
+def network(kind: str) -> dict[str, Any]:
     # A network's own parameters are its shape; the others are its training's.
     params = asdict(import_module(f"iomt_ids.models.{kind}").Params())
     trained = set(asdict(TrainingParams())) - {"dropout"}
@@ -96,43 +99,46 @@ def _network(kind: str) -> dict[str, Any]:
 def _measured(launcher: HorovodLauncher, job: dict[str, Any], rows: int, pairs: int) -> dict[str, Any]:
     train = Work("iomt_ids.distributed.train:train_rank", job)
     launcher.run(train, 2)
-    seen, found, ceilings = _EPOCHS * rows, [], []
+    found, whole, ceilings = [], [], []
     for _ in range(pairs):
         one, two = launcher.run(train, 1), launcher.run(train, 2)
         both = launcher.run(Work("ranks:apart", job), 2)
-        found.append((_speed(one, seen), _speed(two, seen)))
-        ceilings.append(_speed(both, 2 * seen) / found[-1][0])
+        found.append((_speed(one, rows), _speed(two, rows)))
+        ceilings.append(_speed(both, 2 * rows) / found[-1][0])
+        whole.append(one[0].facts["train_seconds"] / max(r.facts["train_seconds"] for r in two))
     told = {"weights": two[0].facts["parameters"], **job}
     parts = launcher.run(Work("ranks:pieces", told), 2)[0].facts
-    ratios, seconds = [two / one for one, two in found], statistics.median(seen / two for _, two in found)
+    ratios, seconds = [two / one for one, two in found], statistics.median(rows / two for _, two in found)
     f1 = {f"f1_macro_{n}": round(r[0].facts["curves"][-1]["validation_f1_macro"], 4) for n, r in (("one", one), ("two", two))}
     return {
         "pairs": pairs, "ratio": round(statistics.median(ratios), 2), "low": round(min(ratios), 2), "high": round(max(ratios), 2),
-        "ceiling": round(statistics.median(ceilings), 2), "rows_per_s": round(statistics.median(two for _, two in found)),
+        "whole_ratio": round(statistics.median(whole), 2), "ceiling": round(statistics.median(ceilings), 2),
+        "rows_per_s": round(statistics.median(two for _, two in found)),
         "one_rows_per_s": round(statistics.median(one for one, _ in found)), **f1,
         "data_s": round(parts["data_s"], 2), "reduce_s": round(parts["reduce_s"], 2),
         "compute_s": round(seconds - parts["data_s"] - parts["reduce_s"], 2),
     }
 
 
-def main(rows: int, pairs: int, kinds: list[str]) -> int:
+def main(rows: int, pairs: int, batch: int, epochs: int, kinds: list[str]) -> int:
     """Measure and print the JSON lines."""
     with tempfile.TemporaryDirectory(prefix="bench-ranks-") as held:
         source, job = written(held, rows, _HELD_OUT)
-        job["params"] |= {"batch_rows": _BATCH, "steps": 0, "epochs_at_least": _EPOCHS, "epochs_at_most": _EPOCHS}
+        job["params"] |= {"batch_rows": batch, "steps": 0, "epochs_at_least": epochs, "epochs_at_most": epochs}
         with own_cluster(Path(held) / "cluster") as (properties, (_, *workers)):
             one_core_each(workers)
             launcher = HorovodLauncher(_session(properties))
             for kind in kinds:
-                measured = _measured(launcher, {**job, "network": _network(kind)}, rows, pairs)
+                measured = _measured(launcher, {**job, "network": network(kind)}, rows, pairs)
                 sys.stdout.write(json.dumps({
-                    "bench": "ranks", "peer": "one rank", "network": kind, "data": source, "rows": rows, "batch": _BATCH,
-                    "epochs": _EPOCHS, **measured,
+                    "bench": "ranks", "peer": "one rank", "network": kind, "data": source, "rows": rows, "batch": batch,
+                    "epochs": epochs, **measured,
                 }) + "\n")
                 sys.stdout.flush()
     return 0
 
 
 if __name__ == "__main__":
-    rows, pairs, *kinds = [*sys.argv[1:], *("200000", "5")[len(sys.argv) - 1:]]
-    sys.exit(main(int(rows), int(pairs), kinds or ["dense_net", "conv_net"]))
+    given = [int(word) for word in sys.argv[1:] if word.isdigit()]
+    kinds = [word for word in sys.argv[1:] if not word.isdigit()]
+    sys.exit(main(*given, *_DEFAULTS[len(given):], kinds or ["dense_net", "conv_net"]))

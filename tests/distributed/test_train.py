@@ -78,7 +78,7 @@ class _Scripted:
 def test_the_weights_kept_are_those_of_the_best_epoch(scores: list[float], best: int, epochs: int) -> None:
     params = {"steps": len(scores), "epochs_at_least": 1, "epochs_at_most": 99, "patience": 3}
     training = _Scripted(scores)
-    learnt = _follow_epochs(training, None, params, Checkpoint(None, training))  # type: ignore[arg-type]
+    learnt, _ = _follow_epochs(training, None, params, Checkpoint(None, training))  # type: ignore[arg-type]
     assert (learnt.best_epoch, int(learnt.weights[0][0]), len(learnt.curves)) == (best, best, epochs)
 
 

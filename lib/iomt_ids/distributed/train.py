@@ -39,7 +39,8 @@ def train_rank(job: dict[str, Any], ranks: Communicator) -> tuple[dict[str, Any]
     Returns
     -------
     facts : dict
-        ``weights_sha256``, ``curves``, ``best_epoch``, ``epochs``, ``steps``, ``rows``, ``parameters``, ``train_seconds``.
+        ``weights_sha256``, ``curves``, ``best_epoch``, ``epochs``, ``steps``, ``rows``, ``parameters``, ``train_seconds``,
+        ``epoch_seconds`` of the epochs that this process has finished.
     payload : bytes
         Weights of the best epoch as ``.npz``; empty except on rank 0, since all ranks hold the same.
     """
@@ -48,12 +49,12 @@ def train_rank(job: dict[str, Any], ranks: Communicator) -> tuple[dict[str, Any]
     train, validation = (read_rows(job, split, ranks.rank, ranks.size) for split in ("train", "validation"))
     started = time.monotonic()
     training = Training(job, plan, train, ranks)
-    progress = _follow_epochs(training, validation, job["params"], Checkpoint(job.get("checkpoint"), training))
+    progress, seconds = _follow_epochs(training, validation, job["params"], Checkpoint(job.get("checkpoint"), training))
     facts = {
         "weights_sha256": hash_weights(progress.weights), "curves": progress.curves, "best_epoch": progress.best_epoch,
         "epochs": len(progress.curves), "steps": len(progress.curves) * plan.steps, "rows": len(train.shard),
         "parameters": training.net.count_params(),
-        "train_seconds": round(time.monotonic() - started, 3),
+        "train_seconds": round(time.monotonic() - started, 3), "epoch_seconds": seconds,
     }
     # Horovod: one rank saves.
     return facts, weights_to_bytes(progress.weights) if ranks.rank == 0 else b""
@@ -191,10 +192,13 @@ def epochs_of(params: dict[str, Any], steps: int) -> int:
     return int(min(max(-(-params["steps"] // steps), params["epochs_at_least"]), params["epochs_at_most"]))
 
 
-def _follow_epochs(training: Training, validation: Rows, params: dict[str, Any], checkpoint: Checkpoint) -> Progress:
-    """Train to the end, or until validation has not improved for a while; keep the best epoch's weights."""
-    progress = checkpoint.load() or Progress(training.net.get_weights())
+def _follow_epochs(
+    training: Training, validation: Rows, params: dict[str, Any], checkpoint: Checkpoint
+) -> tuple[Progress, list[float]]:
+    """Train to the end, or until validation has not improved for a while; keep the best epoch's weights. Seconds an epoch, too."""
+    progress, seconds = checkpoint.load() or Progress(training.net.get_weights()), list[float]()
     while not progress.done:
+        started = time.monotonic()
         _finish_epoch(training, progress, checkpoint)
         loss, (judged, worth) = progress.loss / training.plan.steps, training.judge(validation)
         progress.curves.append({"epoch": progress.epoch, "train_loss": loss, **judged})
@@ -209,7 +213,8 @@ def _follow_epochs(training: Training, validation: Rows, params: dict[str, Any],
         progress.done |= progress.epoch >= epochs_of(params, training.plan.steps)
         progress.epoch, progress.step, progress.loss = progress.epoch + 1, 0, 0.0
         checkpoint.save(progress)
-    return progress
+        seconds.append(round(time.monotonic() - started, 4))
+    return progress, seconds
 
 
 def _finish_epoch(training: Training, progress: Progress, checkpoint: Checkpoint) -> None:
