@@ -6,18 +6,20 @@ Prints one JSON line a peer and number of rows; growth and memory as in `benchma
 time over ours (above 1: ours is faster), the median of interleaved pairs after one warm-up of both; `low` and `high`
 are the extremes of the pairs. All use two threads and as many rounds, as deep trees, the same learning rate and bins;
 LightGBM's `num_leaves` is that of a full tree. Against XGBoost (hist) and LightGBM ours is binning and boosting of the
-same arrays; against MLlib, which has to train a model a class and takes minutes, it is the whole fit through Spark.
+same arrays; against MLlib, which has to train a model a class and takes minutes, it is the whole fit through Spark
+from a Delta table.
 Macro-F1 and log-loss are of held-out rows. Rows are those of `benchmarks/forest.py`.
 """
 
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from forest import drawn_rows, from_command_line, measured, spark_table, tell, timed
+from forest import delta_table, drawn_rows, from_command_line, measured, spark_table, tell, timed
 from sklearn.metrics import f1_score, log_loss
 
 from iomt_ids.models import gradient_boosted
@@ -39,7 +41,7 @@ def _ours(rows: np.ndarray, labels: np.ndarray) -> _Side:
     return fit
 
 
-def _xgboost(rows: np.ndarray, labels: np.ndarray, unseen: np.ndarray) -> tuple[_Side, _Side, _Probabilities]:
+def _xgboost(rows: np.ndarray, labels: np.ndarray, unseen: np.ndarray, held: str) -> tuple[_Side, _Side, _Probabilities]:
     from xgboost import XGBClassifier
 
     def theirs() -> Any:
@@ -51,7 +53,7 @@ def _xgboost(rows: np.ndarray, labels: np.ndarray, unseen: np.ndarray) -> tuple[
     return _ours(rows, labels), theirs, _in_memory(unseen)
 
 
-def _lightgbm(rows: np.ndarray, labels: np.ndarray, unseen: np.ndarray) -> tuple[_Side, _Side, _Probabilities]:
+def _lightgbm(rows: np.ndarray, labels: np.ndarray, unseen: np.ndarray, held: str) -> tuple[_Side, _Side, _Probabilities]:
     from lightgbm import LGBMClassifier
 
     def theirs() -> Any:
@@ -67,8 +69,8 @@ def _in_memory(unseen: np.ndarray) -> _Probabilities:
     return lambda model: model.predict_proba(unseen) if hasattr(model, "predict_proba") else model.probabilities(unseen)[0]
 
 
-def _mllib(rows: np.ndarray, labels: np.ndarray, unseen: np.ndarray) -> tuple[_Side, _Side, _Probabilities]:
-    flows, problem = spark_table(rows, labels)
+def _mllib(rows: np.ndarray, labels: np.ndarray, unseen: np.ndarray, held: str) -> tuple[_Side, _Side, _Probabilities]:
+    flows, problem = delta_table(rows, labels, held)
     held_out, _ = spark_table(unseen, np.zeros(len(unseen)))
 
     def fit(engine: str) -> Any:
@@ -90,12 +92,13 @@ def main(rows: int, pairs: int, peers: list[str]) -> list[dict[str, Any]]:
     source, values, labels = drawn_rows(rows + rows // 4)
     lines = []
     for peer in peers:
-        ours, theirs, probabilities = _PEERS[peer](values[:rows], labels[:rows], values[rows:])
-        ours()
-        if peer != "mllib":
-            theirs()
-        both = [(timed(ours), timed(theirs)) for _ in range(pairs)]
-        answers = [probabilities(side.made) for side in both[-1]]
+        with tempfile.TemporaryDirectory(prefix="bench-boosting-") as held:
+            ours, theirs, probabilities = _PEERS[peer](values[:rows], labels[:rows], values[rows:], held)
+            ours()
+            if peer != "mllib":
+                theirs()
+            both = [(timed(ours), timed(theirs)) for _ in range(pairs)]
+            answers = [probabilities(side.made) for side in both[-1]]
         marks = [(f1_score(labels[rows:], p.argmax(axis=1), average="macro"), log_loss(labels[rows:], p)) for p in answers]
         lines.append(tell({
             "bench": "boosting", "peer": peer, "data": source, "rows": rows, "features": values.shape[1],

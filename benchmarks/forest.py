@@ -5,7 +5,7 @@
 Prints one JSON line a peer and number of rows, and of several numbers how time and memory grow: `exponent` is the slope
 of the logarithms of seconds and rows, `bytes_a_row` that of memory. `ratio` is the peer's time over ours (above 1: ours
 is faster), the median of interleaved pairs after one warm-up; `low` and `high` are the extremes of the pairs. Both use
-two threads. Against MLlib ours is the whole fit through Spark, from the same cached rows; against scikit-learn it is
+two threads. Against MLlib ours is the whole fit through Spark, from the same Delta table; against scikit-learn it is
 binning and growing of the same arrays. `memory_mb` is the most that all processes of the bench held at once while a
 side ran, less what they held before it: of each process its own peak, so rather too much than too little; Java keeps
 what it has once taken. Macro-F1 is of held-out rows. Rows are real ones where they are beside the project, drawn again
@@ -22,6 +22,7 @@ import json
 import re
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.csv as pacsv
 from ingest import started_session
+from pyspark.sql import functions as F
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import f1_score
 
@@ -139,7 +141,10 @@ def _growth(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {**same, "what": "growth", "rows": rows.astype(int).tolist(), **grown}
 
 
-def _in_memory(rows: np.ndarray, labels: np.ndarray, unseen: np.ndarray) -> tuple[Callable[[], Any], Callable[[], Any], Any]:
+_Sides = tuple[Callable[[], Any], Callable[[], Any], Callable[[Any], np.ndarray]]
+
+
+def _in_memory(rows: np.ndarray, labels: np.ndarray, unseen: np.ndarray, held: str) -> _Sides:
     shape, classes = Shape(_TREES, _DEPTH, _BINS, "sqrt", 1), int(labels.max()) + 1
 
     def ours() -> Any:
@@ -159,6 +164,15 @@ def spark_table(values: np.ndarray, classes: np.ndarray) -> tuple[Any, Problem]:
     return flows, problem
 
 
+def delta_table(values: np.ndarray, classes: np.ndarray, held: str) -> tuple[Any, Problem]:
+    """Rows as a job reads them: of the train split of a Delta table below a folder, a file a thread; and what to learn."""
+    rows, problem = spark_table(values, classes)
+    place = tempfile.mkdtemp(dir=held)
+    rows.withColumn("split", F.lit("train")).write.format("delta").partitionBy("split").mode("overwrite").save(place)
+    rows.unpersist()
+    return rows.sparkSession.read.format("delta").load(place).filter(F.col("split") == "train"), problem
+
+
 def problem_of(features: int, classes: int) -> Problem:
     """What is to be learnt of so many features, and of all of so many classes."""
     names = tuple(f"f{i}" for i in range(features))
@@ -172,8 +186,8 @@ def as_table(values: np.ndarray, classes: np.ndarray, problem: Problem) -> pa.Ta
     return pa.table(columns | dict(zip(problem.features, values.T, strict=True)))
 
 
-def _through_spark(rows: np.ndarray, labels: np.ndarray, unseen: np.ndarray) -> tuple[Callable[[], Any], Callable[[], Any], Any]:
-    flows, problem = spark_table(rows, labels)
+def _through_spark(rows: np.ndarray, labels: np.ndarray, unseen: np.ndarray, held: str) -> _Sides:
+    flows, problem = delta_table(rows, labels, held)
     held_out, _ = spark_table(unseen, np.zeros(len(unseen)))
 
     def fit(engine: str) -> Any:
@@ -194,10 +208,11 @@ def main(rows: int, pairs: int, peers: list[str]) -> list[dict[str, Any]]:
     source, values, labels = drawn_rows(rows + rows // 4)
     lines = []
     for peer in peers:
-        ours, theirs, predict = _PEERS[peer](values[:rows], labels[:rows], values[rows:])
-        ours()
-        both = [(timed(ours), timed(theirs)) for _ in range(pairs)]
-        marks = [f1_score(labels[rows:], predict(side.made), average="macro") for side in both[-1]]
+        with tempfile.TemporaryDirectory(prefix="bench-forest-") as held:
+            ours, theirs, predict = _PEERS[peer](values[:rows], labels[:rows], values[rows:], held)
+            ours()
+            both = [(timed(ours), timed(theirs)) for _ in range(pairs)]
+            marks = [f1_score(labels[rows:], predict(side.made), average="macro") for side in both[-1]]
         lines.append(tell({
             "bench": "forest", "peer": peer, "data": source, "rows": rows, "features": values.shape[1],
             "classes": int(labels.max()) + 1, "trees": _TREES, "depth": _DEPTH, "threads": _THREADS, "pairs": pairs,

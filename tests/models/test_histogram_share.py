@@ -31,11 +31,46 @@ def arrays(trees):
 @pytest.mark.parametrize("partitions", [1, 2, 5])
 def test_the_same_seed_gives_the_same_trees_on_any_number_of_partitions_fetched_or_not(flows, forest, partitions, monkeypatch):
     rows = share._rows(flows, PROBLEM)
-    assert isinstance(share._fetch_few(rows, PROBLEM), share._Fetched)
+    assert isinstance(share._fetch_few(flows, rows, PROBLEM), share._Fetched)
     monkeypatch.setattr(share, "_FEW_BYTES", 8 * len(PROBLEM.features) * flows.count() - 1)
-    assert share._fetch_few(rows, PROBLEM) is rows
+    assert share._fetch_few(flows, rows, PROBLEM) is rows
     spread = flows.repartition(partitions, F.rand(partitions))
     assert arrays(share.fit_forest(spread, PROBLEM, SHAPE, 3).trees) == arrays(forest.trees)
+
+
+def test_tasks_grow_the_trees_that_the_drivers_process_grows(spark, flows, forest, monkeypatch):
+    assert share._is_one_process(spark.sparkContext)
+    monkeypatch.setattr(share, "_is_one_process", lambda context: False)
+    assert arrays(share.fit_forest(flows, PROBLEM, SHAPE, 3).trees) == arrays(forest.trees)
+
+
+@pytest.fixture(scope="module")
+def stored(spark, flows, tmp_path_factory):
+    """A table: one of its rows has a class that is not to be learnt, one stands for none; neither has all values."""
+    strange = {"attack_id": 17, PROBLEM.copies_column: 0}
+    worthless = flows.limit(2).withColumn("ttl_mean", F.lit(None).cast("double"))
+    others = [worthless.withColumn(name, F.lit(value).cast("int")) for name, value in strange.items()]
+    table = flows.unionByName(others[0]).unionByName(others[1]).withColumn("split", F.lit("train"))
+    place = str(tmp_path_factory.mktemp("stored"))
+    table.repartition(3, F.rand(1)).write.format("delta").partitionBy("split").mode("overwrite").save(place)
+    return spark.read.format("delta").load(place).filter(F.col("split") == "train")
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["read where they are", "seen by executors only"])
+def test_a_tables_files_give_the_same_trees(stored, forest, seen, monkeypatch):
+    read, original = [], share.read_known
+    monkeypatch.setattr(share, "read_known", lambda *asked: read.append(asked) or original(*asked))
+    if not seen:
+        monkeypatch.setattr(share.Path, "is_file", lambda path: False)
+    assert arrays(share.fit_forest(stored, PROBLEM, SHAPE, 3).trees) == arrays(forest.trees)
+    assert bool(read) == seen
+
+
+def test_a_missing_value_in_a_tables_file_stops_the_fit(spark, stored, tmp_path):
+    holed = stored.withColumn("ttl_mean", F.when(F.col("source_line") != 2, F.col("ttl_mean")))
+    holed.write.format("delta").partitionBy("split").save(str(tmp_path / "holed"))
+    with pytest.raises(ContractError, match=r"features are missing: ttl_mean \(\d+ rows\)"):
+        share.fit_forest(spark.read.format("delta").load(str(tmp_path / "holed")), PROBLEM, SHAPE, 3)
 
 
 def test_they_are_the_trees_that_one_process_grows_from_the_rows_in_order(flows, forest):

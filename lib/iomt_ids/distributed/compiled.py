@@ -6,7 +6,9 @@ import hashlib
 import inspect
 import os
 import sys
+import zipfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ def compiled(function: Callable[..., Any]) -> Any:
     """Compile by numba, without the interpreter's lock; machine code is kept for the next process.
 
     numba keeps machine code beside the source file. Spark copies our zip into a folder of its own for every
-    application, so there every job would compile again; sources in a zip are named by their content instead. What is
+    application, so there every job would compile again; sources in a zip are named by the zip's content instead. What is
     run is always the source that was imported. Where no folder can be written, every process compiles for itself.
     """
     source = Path(inspect.getfile(function))
@@ -36,11 +38,20 @@ def inlined(function: Callable[..., Any]) -> Any:
     return numba.njit(nogil=True, inline="always")(function)
 
 
+@cache
+def _content_of(archive: str) -> str:
+    """A hash of all sources in a zip: what a function calls in other modules is part of its machine code."""
+    with zipfile.ZipFile(archive) as held:
+        sources = sorted((info.filename, info.CRC, info.file_size) for info in held.infolist())
+    return hashlib.sha256(repr(sources).encode()).hexdigest()[:24]
+
+
 def _name_by_content(function: Callable[..., Any], name: str) -> None:
     module = sys.modules[function.__module__]
-    text = module.__loader__.get_source(module.__name__)  # type: ignore[union-attr]
+    loader: Any = module.__loader__
+    text = loader.get_source(module.__name__)
     try:
-        folder = Path.home() / _CACHE / hashlib.sha256(text.encode()).hexdigest()[:24]
+        folder = Path.home() / _CACHE / _content_of(loader.archive)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         target = folder / name
         if not target.is_file():

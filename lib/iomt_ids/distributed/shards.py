@@ -66,11 +66,11 @@ def parquet_files(flows: DataFrame, columns: Sequence[str]) -> Iterator[list[str
     columns : sequence of str
         The columns that will be read.
     """
-    wanted = flows.select(*columns)
-    files = _files_of_table(flows, wanted)
-    if files is not None:
-        yield files
+    found = files_of_table(flows, columns)
+    if found is not None:
+        yield found[0]
         return
+    wanted = flows.select(*columns)
     folder = Path(tempfile.mkdtemp(prefix="iomt-ids-shards-"))
     try:
         wanted.write.mode("overwrite").parquet(spark_path(folder))
@@ -189,15 +189,15 @@ def _sequences(batch: pa.RecordBatch, name: str) -> np.ndarray:
     return column.flatten().to_numpy(zero_copy_only=False).astype(np.float32).reshape(batch.num_rows, -1)
 
 
-def _files_of_table(flows: DataFrame, wanted: DataFrame) -> list[str] | None:
-    """The table's own files, if the rows are those files' rows and nothing else."""
-    if "split" not in flows.columns or not _is_plain(wanted._jdf.queryExecution().optimizedPlan()):
+def files_of_table(flows: DataFrame, columns: Sequence[str]) -> tuple[list[str], int] | None:
+    """The table's own files, in a repeatable order, and how many rows they have, if the rows are theirs and no others."""
+    if "split" not in flows.columns or not _is_plain(flows.select(*columns)._jdf.queryExecution().optimizedPlan()):
         return None
     files = flows.inputFiles()
     rows = {row["split"]: row["rows"] for row in flows.groupBy("split").agg(F.count(F.lit(1)).alias("rows")).collect()}
     # inputFiles also names files of partitions that a filter has excluded.
     chosen = sorted((_local(f) for f in files if _split_of(f) in rows), key=_file_order)
-    return chosen if chosen and count_rows(chosen) == sum(rows.values()) else None
+    return (chosen, sum(rows.values())) if chosen and count_rows(chosen) == sum(rows.values()) else None
 
 
 def _is_plain(plan: Any) -> bool:

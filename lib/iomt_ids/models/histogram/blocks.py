@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from iomt_ids.models.histogram.score import matrix_of
+from iomt_ids.models.histogram.score import matrix, matrix_of
 from iomt_ids.models.vectors import CLASS, VALUES, WEIGHT
 
 ID = "flow_id"
@@ -26,6 +27,34 @@ def in_blocks(
             held = []
     if held:
         yield tuple(map(np.concatenate, zip(*held, strict=True)))  # type: ignore[misc]
+
+
+def read_known(
+    files: Sequence[str], named: Sequence[str], features: Sequence[str], known: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The same of all rows of Parquet files that have one of the known labels and stand for one row at least.
+
+    Parameters
+    ----------
+    files : sequence of str
+    named : sequence of str
+        Columns of the id, the label and what a row weighs.
+    features : sequence of str
+        Columns of the values.
+    known : sequence of int
+        Labels, ascending; a class is a place among them.
+
+    Raises
+    ------
+    ContractError
+        Naming every feature with missing values.
+    """
+    wanted = [*named, *features]
+    table = pa.concat_tables(pq.ParquetFile(file, memory_map=True).read(columns=wanted) for file in files)
+    kept = np.isin(table.column(named[1]).to_numpy(), known) & (table.column(named[2]).to_numpy() > 0)
+    table = table if kept.all() else table.filter(pa.array(kept))
+    ids, labels, weights = (table.column(name).to_numpy() for name in named)
+    return ids, np.searchsorted(known, labels).astype(np.uint8), weights.astype(np.int64), matrix(table, features)
 
 
 def one_row(schema: str, values: Sequence[bytes]) -> pa.RecordBatch:

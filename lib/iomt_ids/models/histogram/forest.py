@@ -194,11 +194,8 @@ def bin_all(rows: np.ndarray, labels: np.ndarray, classes: int, bins: int, threa
         Number of classes; most bins of a feature; threads to use, which changes nothing else.
     """
     labels = labels.astype(np.uint8)
-    sketch = Sketch.of(np.arange(labels.size), labels, rows, classes, bins)
-    with ThreadPoolExecutor(threads) as pool:
-        edges = list(pool.map(sketch.edges, range(rows.shape[1])))
-        binned = np.concatenate(list(pool.map(lambda part: bin_rows(part, edges), np.array_split(rows, threads))), axis=1)
-    return Binned(binned, labels, np.ones(labels.size, np.int64), edges, classes)
+    edges = Sketch.of(np.arange(labels.size), labels, rows, classes, bins, threads=threads).edges(threads=threads)
+    return Binned(bin_rows(rows, edges, threads=threads), labels, np.ones(labels.size, np.int64), edges, classes)
 
 
 def grow(binned: Binned, shape: Shape, seed: int, wanted: Iterable[int]) -> list[Tree]:

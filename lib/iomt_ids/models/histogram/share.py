@@ -11,9 +11,13 @@ holds are not shared but `spread`.
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,8 +30,9 @@ from iomt_ids.contract.errors import ConfigError
 from iomt_ids.contract.problem import Problem
 from iomt_ids.distributed.checkpoint import identity_of
 from iomt_ids.distributed.chunks import Chunks, chunks_of
+from iomt_ids.distributed.shards import files_of_table
 from iomt_ids.models.histogram.bins import bin_rows
-from iomt_ids.models.histogram.blocks import ID, in_blocks, one_row
+from iomt_ids.models.histogram.blocks import ID, in_blocks, one_row, read_known
 from iomt_ids.models.histogram.boost import Boosting, BoostShape, boost
 from iomt_ids.models.histogram.forest import Binned, Forest, Shape, Tree, grow
 from iomt_ids.models.histogram.keep import forest_chunks, found_or_grown
@@ -69,9 +74,9 @@ def fit_forest(
         If a feature is missing; of many rows, in the task.
     """
     rows = _rows(flows, problem)
-    source = _fetch_few(rows, problem)
+    source = _fetch_few(flows, rows, problem)
     sketch = _sketch_rows(source, problem, shape.bins)
-    edges = _edges(sketch, problem)
+    edges = sketch.edges(threads=_threads_here())
     if _is_spread(sharing, sketch, bytes_a_row=len(problem.features) + _BYTES_A_ROW):
         with spread_over(launcher, rows.sparkSession, problem.features, edges, len(problem.labels)) as spread:
             return spread.forest(rows, shape, seed)
@@ -100,16 +105,16 @@ def fit_boosting(
         If a feature is missing; of many rows, in the task.
     """
     rows = _rows(flows, problem)
-    source = _fetch_few(rows, problem)
+    source = _fetch_few(flows, rows, problem)
     sketch = _sketch_rows(source, problem, shape.bins)
     needed = 2 * len(problem.features) + _BYTES_A_ROW + _BYTES_A_SCORE * len(problem.labels)
-    edges = _edges(sketch, problem)
+    edges = sketch.edges(threads=_threads_here())
     held_out = _rows(validation, problem) if shape.patience else None
     if _is_spread(sharing, sketch, bytes_a_row=needed):
         with spread_over(launcher, rows.sparkSession, problem.features, edges, len(problem.labels)) as spread:
             return spread.boosting(rows, held_out, shape, seed)
     binned = _bin_rows(source, problem, edges)
-    unseen = None if held_out is None else _bin_rows(_fetch_few(held_out, problem), problem, edges)
+    unseen = None if held_out is None else _bin_rows(_fetch_few(validation, held_out, problem), problem, edges)
     kept = chunks_of(launcher, lambda: _identity("boosting", shape, seed, binned, *([unseen] if unseen else [])))
     return _boost_as_task(rows, binned, unseen, shape, seed, kept)
 
@@ -119,10 +124,6 @@ def _rows(flows: DataFrame, problem: Problem) -> DataFrame:
     weight = F.col(problem.copies_column).cast("long").alias(WEIGHT)
     known = flows.select(ID, dense_class(problem).alias(CLASS), weight, values_of(problem.features))
     return known.filter((F.col(CLASS) >= 0) & (F.col(WEIGHT) > 0))
-
-
-def _edges(sketch: Sketch, problem: Problem) -> list[np.ndarray]:
-    return [sketch.edges(f) for f in range(len(problem.features))]
 
 
 def _is_spread(sharing: str, sketch: Sketch, *, bytes_a_row: int) -> bool:
@@ -140,19 +141,34 @@ class _Fetched(NamedTuple):
     values: np.ndarray
 
 
-def _fetch_few(rows: DataFrame, problem: Problem) -> DataFrame | _Fetched:
+def _fetch_few(flows: DataFrame, rows: DataFrame, problem: Problem) -> DataFrame | _Fetched:
     """The rows themselves if there are few, and some; otherwise still their table."""
-    if not 0 < rows.count() * 8 * len(problem.features) <= _FEW_BYTES:
+    named = [ID, problem.label_column, problem.copies_column]
+    found = files_of_table(flows, [*named, *problem.features])
+    many = rows.count() if found is None else found[1]
+    if not 0 < many * 8 * len(problem.features) <= _FEW_BYTES:
         return rows
-    (arrays,) = in_blocks(iter(rows.toArrow().to_batches()), problem.features, rows=sys.maxsize)
+    # A table's files are read where they are, unless only executors see them: Spark would turn every value round twice.
+    if found is not None and all(Path(file).is_file() for file in found[0]):
+        arrays = read_known(found[0], named, problem.features, problem.labels)
+    else:
+        (arrays,) = in_blocks(iter(rows.toArrow().to_batches()), problem.features, rows=sys.maxsize)
+    if not arrays[0].size:
+        return rows
     order = np.argsort(arrays[0], kind="stable")
-    return _Fetched(*(array[order] for array in arrays))
+    in_order = bool((order[1:] > order[:-1]).all())
+    return _Fetched(*(array if in_order else array[order] for array in arrays))
+
+
+def _threads_here() -> int:
+    """Of the driver's process, which has nothing else to do."""
+    return len(os.sched_getaffinity(0))
 
 
 def _sketch_rows(rows: DataFrame | _Fetched, problem: Problem, limit: int) -> Sketch:
     features, classes = list(problem.features), len(problem.labels)
     if isinstance(rows, _Fetched):
-        return Sketch.of(rows.ids, rows.labels, rows.values, classes, limit)
+        return Sketch.of(rows.ids, rows.labels, rows.values, classes, limit, threads=_threads_here())
 
     def sketch(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         mine = Sketch.empty(len(features), classes, limit)
@@ -170,7 +186,7 @@ def _sketch_rows(rows: DataFrame | _Fetched, problem: Problem, limit: int) -> Sk
 def _bin_rows(rows: DataFrame | _Fetched, problem: Problem, edges: Sequence[np.ndarray]) -> Binned:
     features = list(problem.features)
     if isinstance(rows, _Fetched):
-        return Binned(bin_rows(rows.values, edges), rows.labels, rows.weights, edges, len(problem.labels))
+        return Binned(bin_rows(rows.values, edges, threads=_threads_here()), rows.labels, rows.weights, edges, len(problem.labels))
     shared = rows.sparkSession.sparkContext.broadcast(list(edges))
 
     def to_bins(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -196,8 +212,12 @@ def _identity(what: str, shape: Any, seed: int, *binned: Binned) -> str:
 
 def _grow_as_tasks(rows: DataFrame, binned: Binned, shape: Shape, seed: int, kept: Chunks) -> list[Tree]:
     context = rows.sparkSession.sparkContext
-    shared = context.broadcast(binned)
     chunks = forest_chunks(shape.trees, binned.labels.size)
+    if _is_one_process(context):
+        with ThreadPoolExecutor(context.defaultParallelism) as pool:
+            grown = pool.map(_growing(_Here(binned), shape, seed, kept), chunks)
+            return [tree for trees in grown for tree in trees]
+    shared = context.broadcast(binned)
     # A few tasks a core: trees differ in size, and a killed task costs only its own trees.
     tasks = min(len(chunks), 4 * max(1, context.defaultParallelism))
     try:
@@ -214,8 +234,10 @@ def _boost_as_task(
     rows: DataFrame, binned: Binned, unseen: Binned | None, shape: BoostShape, seed: int, kept: Chunks
 ) -> tuple[Boosting, list[dict[str, float]]]:
     context = rows.sparkSession.sparkContext
-    shared = context.broadcast((binned, unseen))
     threads = _cores_of_an_executor(context)
+    if _is_one_process(context):
+        return _boosting(_Here((binned, unseen)), shape, seed, threads, kept)([0])[0]
+    shared = context.broadcast((binned, unseen))
     try:
         return context.parallelize([0], 1).mapPartitions(_boosting(shared, shape, seed, threads, kept)).collect()[0]
     finally:
@@ -224,6 +246,17 @@ def _boost_as_task(
 
 def _boosting(shared: Any, shape: BoostShape, seed: int, threads: int, kept: Chunks) -> Callable[[Iterable[int]], list[Any]]:
     return lambda _: [boost(shared.value[0], shape, seed, threads=threads, unseen=shared.value[1], kept=kept)]
+
+
+class _Here(NamedTuple):
+    """What a broadcast is to tasks, for those that run here."""
+
+    value: Any
+
+
+def _is_one_process(context: SparkContext) -> bool:
+    """Whether driver and executor are one, and a task that fails is not tried again: then a task would only cost its way."""
+    return re.fullmatch(r"local(\[[^,\]]*\])?", str(context.master)) is not None
 
 
 def _cores_of_an_executor(context: SparkContext) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,10 +45,13 @@ class Sketch:
         return cls(ids, labels, rows, np.zeros(classes, np.int64), [np.empty(0)] * features, limit)
 
     @classmethod
-    def of(cls, ids: np.ndarray, labels: np.ndarray, rows: np.ndarray, classes: int, limit: int) -> Sketch:
+    def of(
+        cls, ids: np.ndarray, labels: np.ndarray, rows: np.ndarray, classes: int, limit: int, *, threads: int = 1
+    ) -> Sketch:
         """Of all of these rows."""
         counts = np.bincount(labels, minlength=classes)
-        values = [distinct(column, limit) for column in rows.T]
+        with ThreadPoolExecutor(threads) as pool:
+            values = list(pool.map(lambda column: distinct(column, limit), rows.T))
         return cls(ids, labels, rows, counts, values, limit)._sampled()
 
     def merge(self, other: Sketch) -> Sketch:
@@ -60,11 +64,15 @@ class Sketch:
         values = [self._union(a, b) for a, b in zip(self.distinct, other.distinct, strict=True)]
         return Sketch(ids, labels, rows, self.counts + other.counts, values, self.limit)._sampled()
 
-    def edges(self, feature: int) -> np.ndarray:
-        """Thresholds of a feature: between all of its values, or even shares of the sample."""
-        if self.distinct[feature].size:
-            return middles(self.distinct[feature])
-        return edges_of(self.rows[:, feature], class_masses(self.labels, self.counts), self.limit)
+    def edges(self, *, threads: int = 1) -> list[np.ndarray]:
+        """Thresholds of each feature: between all of its values, or even shares of the sample."""
+        masses = class_masses(self.labels, self.counts)
+
+        def cut(values: np.ndarray, sampled: np.ndarray) -> np.ndarray:
+            return middles(values) if values.size else edges_of(sampled, masses, self.limit)
+
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(cut, self.distinct, self.rows.T))
 
     def as_bytes(self) -> list[bytes]:
         """Six byte strings, the inverse of `from_bytes`."""
