@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -14,6 +15,14 @@ import psutil
 
 from iomt_ids.contract.errors import ContractError
 from iomt_ids.distributed.train import train_rank
+
+
+def add(job: dict[str, Any], ranks: Any) -> tuple[dict[str, Any], bytes]:
+    """What is the sum of all ranks, and who can reach me?"""
+    summed = ranks.sum(np.array([ranks.rank + 1.0])).tolist()
+    whole = ranks.sum(np.array([2**60 + ranks.rank], np.int64)).tolist()
+    listening = [c.laddr.ip for c in psutil.Process().net_connections() if c.status == psutil.CONN_LISTEN]
+    return {"sum": summed, "whole": whole, "listening": listening, "tensorflow": "tensorflow" in sys.modules}, b""
 
 
 def train(job: dict[str, Any], ranks: Any) -> tuple[dict[str, Any], bytes]:

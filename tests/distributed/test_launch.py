@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +36,26 @@ def ranks_module(spark: SparkSession) -> str:
     return "faulty_ranks"
 
 
-@pytest.fixture(scope="module", params=_ON_SPARK)
+class WithoutTensors:
+    """Ranks that only add up arrays, whatever they do."""
+
+    def __init__(self, launcher: Launcher) -> None:
+        self._launcher = launcher
+
+    def run(self, work: Work, ranks: int) -> list[RankResult]:
+        """See `Launcher.run`."""
+        return self._launcher.run(replace(work, has_tensors=False), ranks)
+
+    def slots(self) -> int:
+        """See `Launcher.slots`."""
+        return self._launcher.slots()
+
+
+@pytest.fixture(scope="module", params=[*_ON_SPARK, "without tensors"])
 def launcher(request: pytest.FixtureRequest, spark: SparkSession) -> Launcher:
-    return launcher_of(request.param, spark)
+    if request.param in _ON_SPARK:
+        return launcher_of(request.param, spark)
+    return WithoutTensors(launcher_of("horovod", spark))
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +109,16 @@ def test_ranks_listen_on_loopback_only(trained: dict[str, list[RankResult]]) -> 
     for name in _ON_SPARK:
         listening = {address.removeprefix("::ffff:") for r in trained[name] for address in r.facts["listening"]}
         assert listening == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("name", _ON_SPARK)
+def test_ranks_without_tensors_add_up_as_the_others_do_and_start_without_tensorflow(
+    spark: SparkSession, ranks_module: str, name: str, size: int
+) -> None:
+    results = WithoutTensors(launcher_of(name, spark)).run(Work(f"{ranks_module}:add", {}), size)
+    told = {"sum": [size * (size + 1) / 2], "whole": [size * 2**60 + sum(range(size))], "listening": [], "tensorflow": False}
+    assert [r.facts for r in results] == [told] * size
 
 
 def test_ranks_leave_no_temporary_files(trained: dict[str, list[RankResult]]) -> None:

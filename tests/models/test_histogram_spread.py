@@ -161,7 +161,7 @@ def test_rows_that_are_too_many_to_share_are_spread_over_horovods_ranks(flows, s
 
 def test_files_hold_all_rows_in_order_and_their_hash_is_that_of_the_rows(flows, tmp_path):
     rows = share._rows(flows, PROBLEM)
-    edges = share._edges(share._sketch_rows(rows, PROBLEM, 16), PROBLEM)
+    edges = share._sketch_rows(rows, PROBLEM, 16).edges()
     binned, hashes = share._bin_rows(rows, PROBLEM, edges), set()
     for frame in (rows, rows.repartition(5), rows.limit(599)):
         dealing = spread.Spread(HorovodLauncher(flows.sparkSession), tmp_path, PROBLEM.features, edges, 3)

@@ -26,6 +26,7 @@ from typing import IO, Any, cast
 import psutil
 from pyspark import BarrierTaskContext
 
+from iomt_ids.distributed.meeting import own_address
 from iomt_ids.distributed.rendezvous import WATCH
 from iomt_ids.distributed.signed import ask
 from iomt_ids.distributed.work import RankResult, Work
@@ -57,7 +58,7 @@ class Order:
         Of the launch; shown nowhere.
     backend : str
         Which collectives the ranks are joined by, see `worker.BACKENDS`.
-    gloo_timeout_s : int
+    timeout_s : int
         How long a rank waits for another in one operation, if nothing else has noticed.
     """
 
@@ -67,7 +68,7 @@ class Order:
     port: int
     key: bytes = field(repr=False)
     backend: str
-    gloo_timeout_s: int
+    timeout_s: int
 
 
 class _EndedError(Exception):
@@ -179,7 +180,7 @@ def _command(order: Order, rank: int, hosts: list[str], environment: dict[str, s
     variables = {
         **place(hosts, rank), "RANK": rank, "SIZE": order.size, "HOSTNAME": hosts[rank],
         "CONTROLLER": "gloo", "CPU_OPERATIONS": "gloo", "LOG_LEVEL": "error",
-        "GLOO_IFACE": interface, "GLOO_TIMEOUT_SECONDS": order.gloo_timeout_s,
+        "GLOO_IFACE": interface, "GLOO_TIMEOUT_SECONDS": order.timeout_s,
     }
     # env(1) adds to the executor's environment; the zip of --py-files is on sys.path and nowhere else.
     return [
@@ -192,9 +193,7 @@ def _command(order: Order, rank: int, hosts: list[str], environment: dict[str, s
 
 def _interface(host: str, port: int) -> str:
     """The network interface that leads to the rendezvous; ``lo`` when all run on one machine."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((host, port))
-        own = probe.getsockname()[0]
+    own = own_address(host, port)
     for name, addresses in psutil.net_if_addrs().items():
         if any(a.family == socket.AF_INET and a.address == own for a in addresses):
             return name
@@ -207,7 +206,7 @@ def _hand_over(
     order_of_rank = {
         "function": order.work.function, "job": order.work.job, "folder": folder, "parent": os.getpid(), "gpu": gpu,
         "rank": rank, "size": order.size, "backend": order.backend, "ranks_on_host": hosts.count(hosts[rank]),
-        "rendezvous": [order.host, order.port], "key": order.key.hex(),
+        "rendezvous": [order.host, order.port], "key": order.key.hex(), "timeout_s": order.timeout_s,
     }
     # If it died at once, _wait sees how.
     with contextlib.suppress(BrokenPipeError), cast(IO[bytes], process.stdin) as pipe:

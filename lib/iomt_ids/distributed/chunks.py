@@ -15,7 +15,7 @@ from typing import Any
 
 from iomt_ids.contract.errors import LaunchError
 from iomt_ids.distributed.resume import ResumingLauncher
-from iomt_ids.distributed.work import Communicator, gather
+from iomt_ids.distributed.work import Summing, gather
 
 _HASH_BYTES = 32
 
@@ -76,7 +76,7 @@ NOTHING_KEPT = Chunks(None, "")
 class SharedChunks:
     """Parts of a training on several ranks: the first reads and writes, all get what it has read; see `Chunks`."""
 
-    def __init__(self, chunks: Chunks, ranks: Communicator) -> None:
+    def __init__(self, chunks: Chunks, ranks: Summing) -> None:
         self._chunks, self._ranks = chunks, ranks
 
     def load(self, name: str) -> bytes | None:

@@ -7,7 +7,6 @@ the C library's, which knows no address but loopback, and a rank that listens an
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -21,13 +20,11 @@ import numpy as np
 import psutil
 
 from iomt_ids.contract.errors import LaunchError
-from iomt_ids.distributed.signed import ask
+from iomt_ids.distributed.meeting import JOIN_S, all_tell
 from iomt_ids.distributed.work import as_summed
 
 _LOOPBACK = "127.0.0.1"
 _SCOPE = "tensorflow"
-_POLL_S = 0.05
-_JOIN_S = 60.0
 _TIMEOUT_S = 60.0
 _BIND = r"""
 #define _GNU_SOURCE
@@ -105,6 +102,8 @@ class TensorflowCommunicator:
 class TensorflowBackend:
     """How a rank joins the others by TensorFlow; see `worker.BACKENDS`."""
 
+    needs_tensorflow = True
+
     @staticmethod
     def prepare(folder: Path) -> dict[str, str]:
         """Variables that the rank's process needs; ``folder`` lives as long as the rank."""
@@ -119,13 +118,13 @@ class TensorflowBackend:
     def join(order: dict[str, Any]) -> Iterator[TensorflowCommunicator]:
         """The other ranks, while the block lasts."""
         with own_port() as port:
-            addresses = _all_tell(order, "address", f"{_LOOPBACK}:{port}", time.monotonic() + _JOIN_S)
+            addresses = all_tell(order, _SCOPE, "address", f"{_LOOPBACK}:{port}", time.monotonic() + JOIN_S)
             ranks = TensorflowCommunicator(order["rank"], addresses)
         _require_loopback()
         yield ranks
         # Others may still be fetching the last sum from this one's server; a sum more would end no better. Should one never
         # be done, the executor ends this rank.
-        _all_tell(order, "done", "", float("inf"))
+        all_tell(order, _SCOPE, "done", "", float("inf"))
 
     @staticmethod
     def is_loss(error: BaseException) -> bool:
@@ -140,22 +139,6 @@ def own_port() -> Iterator[int]:
         kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         kept.bind((_LOOPBACK, 0))
         yield int(kept.getsockname()[1])
-
-
-def _all_tell(order: dict[str, Any], what: str, own: str, deadline: float) -> list[str]:
-    """What every rank tells, by rank, once all have told it."""
-    (host, port), key = order["rendezvous"], bytes.fromhex(order["key"])
-    told, found = None, list[str]()
-    while len(found) < order["size"]:
-        told = told or ask(host, port, key, "PUT", f"/{_SCOPE}/{what}-{order['rank']}", json.dumps(own).encode())
-        answer = told and ask(host, port, key, "GET", f"/{_SCOPE}/{what}-{len(found)}")
-        if answer and answer[0] == 200:
-            found.append(json.loads(answer[1]))
-        elif time.monotonic() > deadline:
-            raise TimeoutError(f"rank {len(found)} has not told its {what} for {_JOIN_S:.0f} s")
-        else:
-            time.sleep(_POLL_S)
-    return found
 
 
 def _require_loopback() -> None:

@@ -30,6 +30,7 @@ _LOOPBACK = "127.0.0.1"
 _SLOTS_WAIT_S = 3.0
 _POLL_S = 0.25
 _TIMEOUT_S = 50
+_WITHOUT_TENSORS = "ring"
 
 
 class Launcher(Protocol):
@@ -98,7 +99,8 @@ class BarrierLauncher:
         _require_slots(context, ranks)
         with Rendezvous(self._host(context)) as rendezvous:
             host, port = rendezvous.address
-            order = Order(work, ranks, host, port, rendezvous.key, self.backend, _TIMEOUT_S)
+            backend = self.backend if work.has_tensors else _WITHOUT_TENSORS
+            order = Order(work, ranks, host, port, rendezvous.key, backend, _TIMEOUT_S)
             results = Stage(context, order, rendezvous).run()
             failure = rendezvous.first_failure
         if failure is None and len(results) == ranks and not any(r.error for r in results):

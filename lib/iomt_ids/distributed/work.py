@@ -21,10 +21,14 @@ class Work:
         ``package.module:name``, called as ``name(job, ranks) -> (facts, payload)`` with a `Communicator`.
     job : dict
         What JSON can say; the same for every rank.
+    has_tensors : bool
+        Whether ranks need more than sums of arrays. Those that do not are joined by `ring`, whatever joins the others, and
+        start without TensorFlow.
     """
 
     function: str
     job: dict[str, Any]
+    has_tensors: bool = True
 
 
 @dataclass(frozen=True)
@@ -64,17 +68,21 @@ class RankResult:
     is_final: bool = False
 
 
-class Communicator(Protocol):
+class Summing(Protocol):
     """How a rank reaches the others. Every rank calls the same methods in the same order."""
 
     rank: int
     size: int
 
-    def mean_gradient(self, flat: Any) -> Any:
-        """The mean over ranks of one flat tensor; may be called inside a `tf.function`."""
-
     def sum(self, values: Any) -> Any:
         """The sum over ranks of an array of double, or of whole numbers (int64, exactly), on every rank."""
+
+
+class Communicator(Summing, Protocol):
+    """The same, with tensors."""
+
+    def mean_gradient(self, flat: Any) -> Any:
+        """The mean over ranks of one flat tensor; may be called inside a `tf.function`."""
 
     def broadcast(self, variables: list[Any]) -> None:
         """Give every rank the variables of rank 0."""
@@ -104,7 +112,7 @@ def as_summed(values: Any) -> np.ndarray:
     return array if array.dtype == np.int64 else array.astype(np.float64)
 
 
-def gather(ranks: Communicator, content: bytes) -> list[bytes]:
+def gather(ranks: Summing, content: bytes) -> list[bytes]:
     """Bytes of every rank, by rank, on every rank."""
     sizes = np.zeros(ranks.size, np.int64)
     sizes[ranks.rank] = len(content)

@@ -15,13 +15,14 @@ from typing import Any
 from iomt_ids.contract.errors import IomtIdsError
 from iomt_ids.distributed.collective import TensorflowBackend
 from iomt_ids.distributed.communicate import HorovodBackend
+from iomt_ids.distributed.ring import RingBackend
 
 FACTS, PAYLOAD = "facts.json", "payload.bin"
 # EX_TEMPFAIL: it would have worked, had another rank not died.
 LOST_A_PEER = 75
 # EX_DATAERR: it would fail again.
 REFUSED = 65
-BACKENDS: dict[str, Any] = {"horovod": HorovodBackend, "tensorflow": TensorflowBackend}
+BACKENDS: dict[str, Any] = {"horovod": HorovodBackend, "tensorflow": TensorflowBackend, "ring": RingBackend}
 _PR_SET_PDEATHSIG = 1
 
 
@@ -29,11 +30,11 @@ def main() -> int:
     """Run the rank; 0, `LOST_A_PEER`, `REFUSED`, or 1 with a traceback on stderr."""
     order: dict[str, Any] = json.load(sys.stdin)
     _die_with(order["parent"])
-    from iomt_ids.distributed.tensors import load_tensorflow
-
-    threads = max(1, len(os.sched_getaffinity(0)) // order["ranks_on_host"])
-    load_tensorflow(threads=threads, gpu=order["gpu"])
     backend = BACKENDS[order["backend"]]
+    if backend.needs_tensorflow:
+        from iomt_ids.distributed.tensors import load_tensorflow
+
+        load_tensorflow(threads=max(1, len(os.sched_getaffinity(0)) // order["ranks_on_host"]), gpu=order["gpu"])
     try:
         with backend.join(order) as ranks:
             facts, payload = call(order["function"], order["job"], ranks)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from iomt_ids.contract.errors import ContractError
-from iomt_ids.distributed.work import Communicator, gather
+from iomt_ids.distributed.work import Summing, gather
 from iomt_ids.models.histogram.forest import (
     MOST_WEIGHT,
     Binned,
@@ -99,7 +99,7 @@ class Rows:
         return node.start + int(divide(column, cut, *self.of(node), self._spare, self._spare_codes))
 
 
-def grow_together(share: Binned, shape: Shape, seed: int, index: int, ranks: Communicator, *, small: int = SMALL) -> Tree:
+def grow_together(share: Binned, shape: Shape, seed: int, index: int, ranks: Summing, *, small: int = SMALL) -> Tree:
     """One tree of a forest, as `forest.grow` grows it from the rows of all ranks in order.
 
     Parameters
@@ -113,7 +113,7 @@ def grow_together(share: Binned, shape: Shape, seed: int, index: int, ranks: Com
 
 
 class _ForestTree:
-    def __init__(self, share: Binned, shape: Shape, seed: int, index: int, ranks: Communicator) -> None:
+    def __init__(self, share: Binned, shape: Shape, seed: int, index: int, ranks: Summing) -> None:
         self.share, self.shape, self.index, self.ranks = share, shape, index, ranks
         self.n_bins = np.array([e.size + 1 for e in share.edges], np.int64)
         self.wanted = features_wanted(shape.features_per_node, self.n_bins.size)
@@ -248,7 +248,7 @@ def spliced(root: Branch, share: Binned) -> Tree:
 
 def grow_newton_together(
     table: np.ndarray, n_bins: np.ndarray, rows: np.ndarray, codes: np.ndarray, depth: int, unit: float, penalty: float,
-    least: float, ranks: Communicator,
+    least: float, ranks: Summing,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One tree of boosting, as `newton.grow_newton_tree` grows it from the rows of all ranks; the same arguments."""
     mine, stride = Rows(rows, codes), int(n_bins.max())
@@ -309,6 +309,6 @@ def _in_preorder(root: Branch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return feature, cut, right
 
 
-def gather_arrays(ranks: Communicator, own: np.ndarray) -> list[np.ndarray]:
+def gather_arrays(ranks: Summing, own: np.ndarray) -> list[np.ndarray]:
     """A flat array of every rank, by rank, all of one kind."""
     return [np.frombuffer(content, own.dtype) for content in gather(ranks, np.ascontiguousarray(own).tobytes())]

@@ -26,7 +26,7 @@ from iomt_ids.distributed.checkpoint import identity_of
 from iomt_ids.distributed.chunks import Chunks, SharedChunks
 from iomt_ids.distributed.launch import HorovodLauncher
 from iomt_ids.distributed.resume import ResumingLauncher
-from iomt_ids.distributed.work import Communicator, Work
+from iomt_ids.distributed.work import Summing, Work
 from iomt_ids.models.histogram.bins import bin_rows
 from iomt_ids.models.histogram.blocks import ID, in_blocks
 from iomt_ids.models.histogram.boost import Boosting, BoostShape, RegressionTree, boost, losses_of
@@ -81,7 +81,7 @@ class Spread:
         return boosting_from_bytes(content, len(self.edges))
 
     def _run(self, function: Callable[..., Any], job: dict[str, Any]) -> None:
-        self.launcher.run(Work(f"{function.__module__}:{function.__name__}", job), self.ranks)
+        self.launcher.run(Work(f"{function.__module__}:{function.__name__}", job, has_tensors=False), self.ranks)
 
     def _all(self, found: list[Any]) -> list[Any]:
         if any(one is None for one in found):
@@ -120,7 +120,7 @@ def spread_over(
             shutil.rmtree(spread.work, ignore_errors=True)
 
 
-def grow_rank(job: dict[str, Any], ranks: Communicator) -> tuple[dict[str, Any], bytes]:
+def grow_rank(job: dict[str, Any], ranks: Summing) -> tuple[dict[str, Any], bytes]:
     """What one rank does for a forest; see `distributed.work.Work`."""
     share, kept = share_of(job, "train", ranks), SharedChunks(Chunks(Path(job["folder"]), job["kept"]), ranks)
     shape = Shape(**job["shape"])
@@ -133,7 +133,7 @@ def grow_rank(job: dict[str, Any], ranks: Communicator) -> tuple[dict[str, Any],
     return {"rows": int(share.labels.size)}, b""
 
 
-def boost_rank(job: dict[str, Any], ranks: Communicator) -> tuple[dict[str, Any], bytes]:
+def boost_rank(job: dict[str, Any], ranks: Summing) -> tuple[dict[str, Any], bytes]:
     """What one rank does for boosted trees; see `distributed.work.Work`."""
     share, kept = share_of(job, "train", ranks), SharedChunks(Chunks(Path(job["folder"]), job["kept"]), ranks)
     unseen = share_of(job, "unseen", ranks) if "unseen" in job["files"] else None
@@ -142,7 +142,7 @@ def boost_rank(job: dict[str, Any], ranks: Communicator) -> tuple[dict[str, Any]
     return {"rows": int(share.labels.size)}, b""
 
 
-def share_of(job: dict[str, Any], name: str, ranks: Communicator) -> Binned:
+def share_of(job: dict[str, Any], name: str, ranks: Summing) -> Binned:
     """The rows of one rank: some files after each other.
 
     Raises

@@ -1,0 +1,53 @@
+"""How ranks find each other at the rendezvous, whatever joins them then."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from typing import Any
+
+from iomt_ids.distributed.signed import ask
+
+JOIN_S = 60.0
+_POLL_S = 0.05
+
+
+def all_tell(order: dict[str, Any], scope: str, what: str, own: str, deadline: float) -> list[str]:
+    """What every rank tells, by rank, once all have told it.
+
+    Parameters
+    ----------
+    order : dict
+        Of a rank, as `barrier` hands it over.
+    scope, what : str
+        What it is about.
+    own : str
+        What this rank tells.
+    deadline : float
+        By the monotonic clock.
+
+    Raises
+    ------
+    TimeoutError
+        If a rank has not told it by then.
+    """
+    (host, port), key = order["rendezvous"], bytes.fromhex(order["key"])
+    told, found = None, list[str]()
+    while len(found) < order["size"]:
+        told = told or ask(host, port, key, "PUT", f"/{scope}/{what}-{order['rank']}", json.dumps(own).encode())
+        answer = told and ask(host, port, key, "GET", f"/{scope}/{what}-{len(found)}")
+        if answer and answer[0] == 200:
+            found.append(json.loads(answer[1]))
+        elif time.monotonic() > deadline:
+            raise TimeoutError(f"rank {len(found)} has not told its {what} for {JOIN_S:.0f} s")
+        else:
+            time.sleep(_POLL_S)
+    return found
+
+
+def own_address(host: str, port: int) -> str:
+    """The address of this host from which a place is reached; loopback when all is on one machine."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((host, port))
+        return str(probe.getsockname()[0])

@@ -1,0 +1,176 @@
+"""Numbers added up over ranks by sockets alone: for work without tensors, which need not wait for TensorFlow to be imported.
+
+Each rank sends to the next and hears from the one before, as in Patarasuk and Yuan (2009): every rank sends as many bytes
+as there are, less what it adds up itself, twice. Both ends of a connection prove that they know the key of the launch
+before a number is sent; what follows are numbers of a length that both sides know, nothing that could be unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import selectors
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from iomt_ids.distributed.meeting import JOIN_S, all_tell, own_address
+from iomt_ids.distributed.work import as_summed
+
+_SCOPE = "ring"
+_HANDSHAKE_S = 5.0
+_NONCE, _PROOF = 32, 32
+
+
+class RingCommunicator:
+    """See `work.Summing`.
+
+    Parameters
+    ----------
+    rank, size : int
+        This rank, and how many there are.
+    before, after : socket
+        Connections to its neighbours.
+    timeout_s : float
+        How long a neighbour may say nothing while it is waited for.
+    """
+
+    def __init__(self, rank: int, size: int, before: socket.socket, after: socket.socket, timeout_s: float) -> None:
+        self.rank, self.size = rank, size
+        self._before, self._after, self._timeout_s = before, after, timeout_s
+        for line in (before, after):
+            line.setblocking(False)
+        self._selector = selectors.DefaultSelector()
+
+    def sum(self, values: Any) -> np.ndarray:
+        """The sum over ranks of an array of double or of whole numbers; the same bits on every rank."""
+        array = as_summed(values)
+        total = array.reshape(-1).copy()
+        bounds = [total.size * part // self.size for part in range(self.size + 1)]
+        parts = [total[a:b] for a, b in pairwise(bounds)]
+        heard = np.empty(max(part.size for part in parts), total.dtype)
+        # First each part goes round and grows, then it goes round as it is.
+        for turn in range(self.size - 1):
+            into = parts[(self.rank - turn - 1) % self.size]
+            self._exchange(parts[(self.rank - turn) % self.size], heard[: into.size])
+            into += heard[: into.size]
+        for turn in range(self.size - 1):
+            self._exchange(parts[(self.rank - turn + 1) % self.size], parts[(self.rank - turn) % self.size])
+        return total.reshape(array.shape)
+
+    def _exchange(self, out: np.ndarray, into: np.ndarray) -> None:
+        """Send and hear at the same time: nobody waits for a neighbour that waits for him."""
+        unsent, unheard = out.view(np.uint8).data, into.view(np.uint8).data
+        while unsent or unheard:
+            # Mostly there is something to do at once, and asking the kernel first would cost more than doing it.
+            moved = len(unsent) + len(unheard)
+            unsent = unsent[_tried(self._after.send, unsent) :] if unsent else unsent
+            unheard = unheard[_heard(self._before, unheard) :] if unheard else unheard
+            if len(unsent) + len(unheard) == moved:
+                self._wait(bool(unsent), bool(unheard))
+
+    def _wait(self, is_sending: bool, is_hearing: bool) -> None:
+        wanted = {self._after: selectors.EVENT_WRITE * is_sending, self._before: selectors.EVENT_READ * is_hearing}
+        for line, events in wanted.items():
+            if events:
+                self._selector.register(line, events)
+        ready = self._selector.select(self._timeout_s)
+        for line, events in wanted.items():
+            if events:
+                self._selector.unregister(line)
+        if not ready:
+            raise TimeoutError(f"no neighbour of rank {self.rank} has moved for {self._timeout_s:.0f} s")
+
+
+class RingBackend:
+    """How a rank joins the others by sockets; see `worker.BACKENDS`."""
+
+    needs_tensorflow = False
+
+    @staticmethod
+    def prepare(folder: Path) -> dict[str, str]:
+        """Variables that the rank's process needs; ``folder`` lives as long as the rank."""
+        return {}
+
+    @staticmethod
+    @contextmanager
+    def join(order: dict[str, Any]) -> Iterator[RingCommunicator]:
+        """The other ranks, while the block lasts."""
+        rank, size, key = order["rank"], order["size"], bytes.fromhex(order["key"])
+        deadline = time.monotonic() + JOIN_S
+        with ExitStack() as held:
+            with socket.create_server((own_address(*order["rendezvous"]), 0)) as server:
+                host, port = server.getsockname()[:2]
+                told = all_tell(order, _SCOPE, "address", f"{host} {port} {secrets.token_hex(_NONCE)}", deadline)
+                (_, _, before_me), (_, _, own), (to_host, to_port, after_me) = (
+                    told[place % size].split() for place in (rank - 1, rank, rank + 1)
+                )
+                after = held.enter_context(socket.create_connection((to_host, int(to_port)), timeout=_HANDSHAKE_S))
+                # Nobody waits for an answer before he has given his own: in a ring all would wait for each other.
+                after.sendall(_proof(key, "after", own, after_me))
+                before = held.enter_context(_answered(server, _proof(key, "after", before_me, own), deadline))
+                before.sendall(_proof(key, "before", before_me, own))
+                if not hmac.compare_digest(_whole(after, _PROOF), _proof(key, "before", own, after_me)):
+                    raise ConnectionError(f"{to_host}:{to_port} is not the rank after {rank}")
+            for line in (before, after):
+                line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            yield RingCommunicator(rank, size, before, after, order["timeout_s"])
+            # One that has finished does not hang up on those who have not heard all.
+            all_tell(order, _SCOPE, "done", "", float("inf"))
+
+    @staticmethod
+    def is_loss(error: BaseException) -> bool:
+        """Whether the error says that another rank has gone."""
+        return isinstance(error, ConnectionError | TimeoutError)
+
+
+def _answered(server: socket.socket, wanted: bytes, deadline: float) -> socket.socket:
+    """The first connection that begins with the proof; others are hung up on."""
+    while (left := deadline - time.monotonic()) > 0:
+        server.settimeout(left)
+        line, _ = server.accept()
+        line.settimeout(_HANDSHAKE_S)
+        with suppress(OSError):
+            if hmac.compare_digest(_whole(line, _PROOF), wanted):
+                return line
+        line.close()
+    raise TimeoutError(f"the rank before has not come for {JOIN_S:.0f} s")
+
+
+def _proof(key: bytes, side: str, before: str, after: str) -> bytes:
+    """That who sends it knows the key; of this launch and this connection alone."""
+    return hmac.new(key, f"{side} {before} {after}".encode(), hashlib.sha256).digest()
+
+
+def _whole(line: socket.socket, size: int) -> bytes:
+    found = b""
+    while len(found) < size:
+        more = line.recv(size - len(found))
+        if not more:
+            raise ConnectionError("a rank hung up while it was joining")
+        found += more
+    return found
+
+
+def _tried(move: Any, what: memoryview) -> int:
+    try:
+        return int(move(what))
+    except BlockingIOError:
+        return 0
+
+
+def _heard(line: socket.socket, into: memoryview) -> int:
+    try:
+        found = line.recv_into(into)
+    except BlockingIOError:
+        return 0
+    if not found:
+        raise ConnectionError("a rank has hung up")
+    return found
