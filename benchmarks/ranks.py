@@ -1,8 +1,8 @@
-"""What a second rank is worth: rows a second of a training by Horovod on two executors of one core each, against one.
+"""What a second rank is worth: rows a second of a training on two executors of one core each, against one.
 
-    PYTHONPATH=lib:. python benchmarks/ranks.py [ROWS] [PAIRS] [BATCH] [EPOCHS] [NETWORK ...]
+    PYTHONPATH=lib:. python benchmarks/ranks.py [ROWS] [PAIRS] [BATCH] [EPOCHS] [NETWORK ...] [LAUNCHER ...]
 
-Prints one JSON line a network. A standalone cluster of its own has two workers, each held to one core. `ratio` is rows a
+Prints one JSON line a network and launcher, Horovod's and the ring of sockets. A standalone cluster of its own has two workers, each held to one core. `ratio` is rows a
 second that two ranks train on over those of one, the median of interleaved pairs (2: nothing is lost); `low` and `high` are
 the extremes. Rows a second are those of a run's median epoch, validation and all, without the first, in which TensorFlow
 compiles; `whole_ratio` is of whole trainings. `ceiling` is the ratio of two ranks that train without speaking to each other:
@@ -14,6 +14,7 @@ gradient by themselves, and the rest. Rows are those of `benchmarks/loader.py`.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shlex
@@ -32,11 +33,11 @@ from fault_deep import own_cluster
 from ingest import started_session
 from loader import written
 
-from iomt_ids.distributed.launch import HorovodLauncher
+from iomt_ids.distributed.launch import Launcher, launcher_of
 from iomt_ids.distributed.order import ShardPlan
 from iomt_ids.distributed.shards import count_rows, read_rows
 from iomt_ids.distributed.train import train_rank
-from iomt_ids.distributed.work import Alone, Communicator, RankResult, Work
+from iomt_ids.distributed.work import LAUNCHERS, Alone, Communicator, RankResult, Work
 from iomt_ids.models.network import TrainingParams
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -96,7 +97,7 @@ def network(kind: str) -> dict[str, Any]:
     return {"kind": kind, **{name: value for name, value in params.items() if name not in trained}}
 
 
-def _measured(launcher: HorovodLauncher, job: dict[str, Any], rows: int, pairs: int) -> dict[str, Any]:
+def _measured(launcher: Launcher, job: dict[str, Any], rows: int, pairs: int) -> dict[str, Any]:
     train = Work("iomt_ids.distributed.train:train_rank", job)
     launcher.run(train, 2)
     found, whole, ceilings = [], [], []
@@ -120,18 +121,18 @@ def _measured(launcher: HorovodLauncher, job: dict[str, Any], rows: int, pairs: 
     }
 
 
-def main(rows: int, pairs: int, batch: int, epochs: int, kinds: list[str]) -> int:
+def main(rows: int, pairs: int, batch: int, epochs: int, kinds: list[str], launchers: list[str]) -> int:
     """Measure and print the JSON lines."""
     with tempfile.TemporaryDirectory(prefix="bench-ranks-") as held:
         source, job = written(held, rows, _HELD_OUT)
         job["params"] |= {"batch_rows": batch, "steps": 0, "epochs_at_least": epochs, "epochs_at_most": epochs}
         with own_cluster(Path(held) / "cluster") as (properties, (_, *workers)):
             one_core_each(workers)
-            launcher = HorovodLauncher(_session(properties))
-            for kind in kinds:
-                measured = _measured(launcher, {**job, "network": network(kind)}, rows, pairs)
+            session = _session(properties)
+            for kind, launcher in itertools.product(kinds, launchers):
+                measured = _measured(launcher_of(launcher, session), {**job, "network": network(kind)}, rows, pairs)
                 sys.stdout.write(json.dumps({
-                    "bench": "ranks", "peer": "one rank", "network": kind, "data": source, "rows": rows, "batch": batch,
+                    "bench": "ranks", "peer": "one rank", "network": kind, "launcher": launcher, "data": source, "rows": rows, "batch": batch,
                     "epochs": epochs, **measured,
                 }) + "\n")
                 sys.stdout.flush()
@@ -140,5 +141,6 @@ def main(rows: int, pairs: int, batch: int, epochs: int, kinds: list[str]) -> in
 
 if __name__ == "__main__":
     given = [int(word) for word in sys.argv[1:] if word.isdigit()]
-    kinds = [word for word in sys.argv[1:] if not word.isdigit()]
-    sys.exit(main(*given, *_DEFAULTS[len(given):], kinds or ["dense_net", "conv_net"]))
+    launchers = [word for word in sys.argv[1:] if word in LAUNCHERS]
+    kinds = [word for word in sys.argv[1:] if not word.isdigit() and word not in LAUNCHERS]
+    sys.exit(main(*given, *_DEFAULTS[len(given):], kinds or ["dense_net", "conv_net"], launchers or ["horovod", "sockets"]))

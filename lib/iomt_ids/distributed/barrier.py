@@ -207,6 +207,7 @@ def _hand_over(
         "function": order.work.function, "job": order.work.job, "folder": folder, "parent": os.getpid(), "gpu": gpu,
         "rank": rank, "size": order.size, "backend": order.backend, "ranks_on_host": hosts.count(hosts[rank]),
         "rendezvous": [order.host, order.port], "key": order.key.hex(), "timeout_s": order.timeout_s,
+        "has_tensors": order.work.has_tensors,
     }
     # If it died at once, _wait sees how.
     with contextlib.suppress(BrokenPipeError), cast(IO[bytes], process.stdin) as pipe:

@@ -21,7 +21,7 @@ import psutil
 
 from iomt_ids.contract.errors import LaunchError
 from iomt_ids.distributed.meeting import JOIN_S, all_tell
-from iomt_ids.distributed.work import as_summed
+from iomt_ids.distributed.work import as_summed, broadcast_by_sums
 
 _LOOPBACK = "127.0.0.1"
 _SCOPE = "tensorflow"
@@ -83,10 +83,7 @@ class TensorflowCommunicator:
 
     def broadcast(self, variables: list[Any]) -> None:
         """Give every rank the variables of rank 0."""
-        for variable in variables:
-            mine = variable.numpy().astype(np.float64) * (self.rank == 0)
-            # What all others add is zero, and a float survives as a double: the sum is rank 0's to the last bit.
-            variable.assign(self.sum(mine).astype(variable.numpy().dtype))
+        broadcast_by_sums(self, variables)
 
     def _reduce(self, flat: Any) -> Any:
         import tensorflow as tf
@@ -101,8 +98,6 @@ class TensorflowCommunicator:
 
 class TensorflowBackend:
     """How a rank joins the others by TensorFlow; see `worker.BACKENDS`."""
-
-    needs_tensorflow = True
 
     @staticmethod
     def prepare(folder: Path) -> dict[str, str]:

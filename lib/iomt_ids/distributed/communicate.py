@@ -56,8 +56,6 @@ class HorovodCommunicator:
 class HorovodBackend:
     """How a rank joins the others by Horovod; see `worker.BACKENDS`."""
 
-    needs_tensorflow = True
-
     @staticmethod
     def prepare(folder: Path) -> dict[str, str]:
         """Variables that the rank's process needs; ``folder`` lives as long as the rank."""

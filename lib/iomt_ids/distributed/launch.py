@@ -30,7 +30,6 @@ _LOOPBACK = "127.0.0.1"
 _SLOTS_WAIT_S = 3.0
 _POLL_S = 0.25
 _TIMEOUT_S = 50
-_WITHOUT_TENSORS = "ring"
 
 
 class Launcher(Protocol):
@@ -99,7 +98,7 @@ class BarrierLauncher:
         _require_slots(context, ranks)
         with Rendezvous(self._host(context)) as rendezvous:
             host, port = rendezvous.address
-            backend = self.backend if work.has_tensors else _WITHOUT_TENSORS
+            backend = self.backend if work.has_tensors else SocketLauncher.backend
             order = Order(work, ranks, host, port, rendezvous.key, backend, _TIMEOUT_S)
             results = Stage(context, order, rendezvous).run()
             failure = rendezvous.first_failure
@@ -138,7 +137,13 @@ class TensorflowLauncher(BarrierLauncher):
         return host
 
 
-_KINDS: tuple[Callable[[SparkSession], Launcher], ...] = (HorovodLauncher, TensorflowLauncher, InProcessLauncher)
+class SocketLauncher(BarrierLauncher):
+    """Ranks joined around a ring of sockets: see `ring`."""
+
+    backend = "ring"
+
+
+_KINDS: tuple[Callable[[SparkSession], Launcher], ...] = (HorovodLauncher, TensorflowLauncher, SocketLauncher, InProcessLauncher)
 
 
 def launcher_of(name: str, spark: SparkSession) -> Launcher:

@@ -1,4 +1,4 @@
-"""Numbers added up over ranks by sockets alone: for work without tensors, which need not wait for TensorFlow to be imported.
+"""Numbers added up over ranks by sockets alone: the third launcher's way, and that of all work without tensors.
 
 Each rank sends to the next and hears from the one before, as in Patarasuk and Yuan (2009): every rank sends as many bytes
 as there are, less what it adds up itself, twice. Both ends of a connection prove that they know the key of the launch
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 import selectors
 import socket
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from iomt_ids.distributed.meeting import JOIN_S, all_tell, own_address
-from iomt_ids.distributed.work import as_summed
+from iomt_ids.distributed.work import as_summed, broadcast_by_sums
 
 _SCOPE = "ring"
 _HANDSHAKE_S = 5.0
@@ -30,7 +31,7 @@ _NONCE, _PROOF = 32, 32
 
 
 class RingCommunicator:
-    """See `work.Summing`.
+    """See `work.Communicator`.
 
     Parameters
     ----------
@@ -51,7 +52,22 @@ class RingCommunicator:
 
     def sum(self, values: Any) -> np.ndarray:
         """The sum over ranks of an array of double or of whole numbers; the same bits on every rank."""
-        array = as_summed(values)
+        return self._sum(as_summed(values))
+
+    def mean_gradient(self, flat: Any) -> Any:
+        """The mean over ranks of one flat tensor."""
+        import tensorflow as tf
+
+        def mean(values: np.ndarray) -> np.ndarray:
+            return self._sum(values) / values.dtype.type(self.size)
+
+        return tf.ensure_shape(tf.numpy_function(mean, [flat], flat.dtype), flat.shape)
+
+    def broadcast(self, variables: list[Any]) -> None:
+        """Give every rank the variables of rank 0."""
+        broadcast_by_sums(self, variables)
+
+    def _sum(self, array: np.ndarray) -> np.ndarray:
         total = array.reshape(-1).copy()
         bounds = [total.size * part // self.size for part in range(self.size + 1)]
         parts = [total[a:b] for a, b in pairwise(bounds)]
@@ -92,8 +108,6 @@ class RingCommunicator:
 class RingBackend:
     """How a rank joins the others by sockets; see `worker.BACKENDS`."""
 
-    needs_tensorflow = False
-
     @staticmethod
     def prepare(folder: Path) -> dict[str, str]:
         """Variables that the rank's process needs; ``folder`` lives as long as the rank."""
@@ -128,7 +142,8 @@ class RingBackend:
     @staticmethod
     def is_loss(error: BaseException) -> bool:
         """Whether the error says that another rank has gone."""
-        return isinstance(error, ConnectionError | TimeoutError)
+        # Inside a tf.function an error arrives as one of TensorFlow's.
+        return isinstance(error, ConnectionError | TimeoutError) or bool(re.search(r"\b(Connection|Timeout)Error", str(error)))
 
 
 def _answered(server: socket.socket, wanted: bytes, deadline: float) -> socket.socket:

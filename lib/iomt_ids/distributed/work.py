@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 # Names of `train.launcher`; `launch` has what they mean.
-LAUNCHERS = ("horovod", "barrier_tf", "in_process")
+LAUNCHERS = ("horovod", "barrier_tf", "sockets", "in_process")
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,14 @@ def as_summed(values: Any) -> np.ndarray:
     """The array that is added up: whole numbers as they are, all else as doubles."""
     array = np.asarray(values)
     return array if array.dtype == np.int64 else array.astype(np.float64)
+
+
+def broadcast_by_sums(ranks: Summing, variables: list[Any]) -> None:
+    """Give every rank the variables of rank 0."""
+    for variable in variables:
+        mine = variable.numpy().astype(np.float64) * (ranks.rank == 0)
+        # What all others add is zero, and a float survives as a double: the sum is rank 0's to the last bit.
+        variable.assign(ranks.sum(mine).astype(variable.numpy().dtype))
 
 
 def gather(ranks: Summing, content: bytes) -> list[bytes]:

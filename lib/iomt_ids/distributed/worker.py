@@ -31,7 +31,7 @@ def main() -> int:
     order: dict[str, Any] = json.load(sys.stdin)
     _die_with(order["parent"])
     backend = BACKENDS[order["backend"]]
-    if backend.needs_tensorflow:
+    if order["has_tensors"]:
         from iomt_ids.distributed.tensors import load_tensorflow
 
         load_tensorflow(threads=max(1, len(os.sched_getaffinity(0)) // order["ranks_on_host"]), gpu=order["gpu"])
