@@ -2,14 +2,14 @@
 
     PYTHONPATH=lib:. python benchmarks/ranks.py [ROWS] [PAIRS] [BATCH] [EPOCHS] [NETWORK ...] [LAUNCHER ...]
 
-Prints one JSON line a network and launcher, Horovod's and the ring of sockets. A standalone cluster of its own has two workers, each held to one core. `ratio` is rows a
-second that two ranks train on over those of one, the median of interleaved pairs (2: nothing is lost); `low` and `high` are
-the extremes. Rows a second are those of a run's median epoch, validation and all, without the first, in which TensorFlow
-compiles; `whole_ratio` is of whole trainings. `ceiling` is the ratio of two ranks that train without speaking to each other:
-what the machine gives two processes, whoever wrote them. Every rank takes batches of the same size, so two ranks take half
-as many steps, each of twice the rows; `f1_macro` is of held-out rows after as many epochs, for one rank and for two. `data_s`,
-`reduce_s` and `compute_s` split an epoch of two ranks: rows gathered, the same number of all-reduces of the same
-gradient by themselves, and the rest. Rows are those of `benchmarks/loader.py`.
+Prints one JSON line a network and launcher, Horovod's and the ring of sockets. A standalone cluster of its own has two
+workers, each held to one core. `ratio` is rows a second that two ranks train on over those of one, the median of interleaved
+pairs (2: nothing is lost); `low` and `high` are the extremes. Rows a second are those of a run's median epoch, validation and
+all, without the first, in which TensorFlow compiles; `whole_ratio` is of whole trainings. `ceiling` is the ratio of two ranks
+that train without speaking to each other: what the machine gives two processes, whoever wrote them. Every rank takes batches
+of the same size, so two ranks take half as many steps, each of twice the rows; `f1_macro` is of held-out rows after as many
+epochs, for one rank and for two. `data_s`, `reduce_s` and `compute_s` split an epoch of two ranks: rows gathered, the same
+number of all-reduces of the same gradient by themselves, and the rest. Rows are those of `benchmarks/loader.py`.
 """
 
 from __future__ import annotations
@@ -132,7 +132,8 @@ def main(rows: int, pairs: int, batch: int, epochs: int, kinds: list[str], launc
             for kind, launcher in itertools.product(kinds, launchers):
                 measured = _measured(launcher_of(launcher, session), {**job, "network": network(kind)}, rows, pairs)
                 sys.stdout.write(json.dumps({
-                    "bench": "ranks", "peer": "one rank", "network": kind, "launcher": launcher, "data": source, "rows": rows, "batch": batch,
+                    "bench": "ranks", "peer": "one rank", "network": kind, "launcher": launcher,
+                    "data": source, "rows": rows, "batch": batch,
                     "epochs": epochs, **measured,
                 }) + "\n")
                 sys.stdout.flush()
