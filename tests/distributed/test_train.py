@@ -50,6 +50,16 @@ def test_a_separable_toy_is_learnt(job: dict[str, Any]) -> None:
     assert hash_weights(weights_from_bytes(payload)) == facts["weights_sha256"]
 
 
+def test_half_as_many_bits_learn_as_much_and_leave_whole_weights(job: dict[str, Any]) -> None:
+    whole, _ = train_rank(job, Alone())
+    facts, payload = train_rank({**job, "params": {**job["params"], "precision": "bfloat16"}}, Alone())
+    assert facts["weights_sha256"] != whole["weights_sha256"]
+    assert facts["curves"][-1]["validation_accuracy"] > 0.97
+    assert {weight.dtype for weight in weights_from_bytes(payload)} == {np.dtype(np.float32)}
+    # What is built next computes as it did.
+    assert train_rank(job, Alone())[0]["weights_sha256"] == whole["weights_sha256"]
+
+
 class _Scripted:
     """A training whose validation scores are known beforehand; its weights are the number of the epoch."""
 

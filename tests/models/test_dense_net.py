@@ -11,7 +11,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from iomt_ids.contract.errors import LaunchError
+from iomt_ids.contract.errors import ConfigError, LaunchError
 from iomt_ids.contract.problem import Problem, Scaling
 from iomt_ids.distributed.launch import HorovodLauncher, InProcessLauncher
 from iomt_ids.distributed.work import RankResult, Work
@@ -34,6 +34,11 @@ def flows(spark: SparkSession) -> DataFrame:
     flows = spark.createDataFrame(list(rows), "category_id int, a double, b double")
     flows = flows.withColumn("copies_leak_free", F.lit(1))
     return flows.repartition(3).persist()
+
+
+def test_a_precision_that_there_is_not_is_refused(flows: DataFrame) -> None:
+    with pytest.raises(ConfigError, match=r"models\.dense_net\.precision is 'float16': float32 or bfloat16"):
+        fit(flows, _PROBLEM, Params(precision="float16"), validation=flows, seed=0, launcher=InProcessLauncher())
 
 
 @pytest.fixture(scope="module")

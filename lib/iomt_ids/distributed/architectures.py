@@ -168,7 +168,11 @@ ARCHITECTURES: dict[str, Callable[[Shape, int, int, int], Any]] = {
 }
 
 
-def build_network(shape: Shape, inputs: int, outputs: int, seed: int) -> Any:
+# What layers compute in, by the name of a precision; weights are float32 in both.
+PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+
+
+def build_network(shape: Shape, inputs: int, outputs: int, seed: int, precision: str = "float32") -> Any:
     """A network.
 
     Parameters
@@ -179,10 +183,19 @@ def build_network(shape: Shape, inputs: int, outputs: int, seed: int) -> Any:
         Numbers of a row and of an answer.
     seed : int
         Of initial weights and dropout.
+    precision : str
+        One of `PRECISIONS`.
 
     Returns
     -------
     keras.Model
         From float32 of shape (rows, inputs) to one logit an output, or the rows again (`autoencoder`).
     """
-    return ARCHITECTURES[shape["kind"]](shape, inputs, outputs, seed)
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(PRECISIONS[precision])
+    try:
+        return ARCHITECTURES[shape["kind"]](shape, inputs, outputs, seed)
+    finally:
+        keras.config.set_dtype_policy(before)

@@ -77,7 +77,8 @@ class Classification:
         """Weighted by class."""
         import tensorflow as tf
 
-        losses = row_losses(net(features, training=training), classes, self.n_classes, self._smoothing, self._gamma)
+        logits = tf.cast(net(features, training=training), tf.float32)
+        losses = row_losses(logits, classes, self.n_classes, self._smoothing, self._gamma)
         return losses * tf.gather(self._class_weights, classes)
 
     def tally(self, net: Any, features: Any, classes: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -108,7 +109,7 @@ class Reconstruction:
         """Of each row, over its features."""
         import tensorflow as tf
 
-        return tf.reduce_mean(tf.square(net(features, training=training) - features), axis=1)
+        return tf.reduce_mean(tf.square(tf.cast(net(features, training=training), tf.float32) - features), axis=1)
 
     def tally(self, net: Any, features: Any, classes: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Rows, and the sum of their errors."""

@@ -85,7 +85,9 @@ class Training:
         self.seed = int(job["seed"])
         # Horovod: another seed on each rank, or all would leave out the same units; weights are made equal below.
         own_seed = self.seed + 1000 * ranks.rank
-        self.net = build_network(job["network"], train.features.shape[1], len(self.labels), own_seed)
+        self.net = build_network(
+            job["network"], train.features.shape[1], len(self.labels), own_seed, params["precision"]
+        )
         self.classes = self._known_classes(train)
         self.optimizer = _optimizer(params, ranks.size, epochs_of(params, plan.steps) * plan.steps)
         self.optimizer.build(self.net.trainable_variables)
@@ -98,7 +100,9 @@ class Training:
         self._parts = min(int(params["accumulate"]), plan.batch_rows)
         self.objective = self._objective(params)
         self._step = tf.function(self._take_step, reduce_retracing=True, autograph=False)
-        self._answers = tf.function(lambda x: self.net(x, training=False), reduce_retracing=True, autograph=False)
+        self._answers = tf.function(
+            lambda x: tf.cast(self.net(x, training=False), tf.float32), reduce_retracing=True, autograph=False
+        )
 
     def run_steps(self, epoch: int, first: int, last: int) -> float:
         """Take the steps ``first`` to ``last - 1`` of an epoch; the sum of their losses, averaged over ranks."""

@@ -11,8 +11,9 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from iomt_ids.contract.errors import LaunchError
+from iomt_ids.contract.errors import ConfigError, LaunchError
 from iomt_ids.contract.problem import HISTORY, Problem
+from iomt_ids.distributed.architectures import PRECISIONS
 from iomt_ids.distributed.export import write_saved_model
 from iomt_ids.distributed.launch import Launcher
 from iomt_ids.distributed.scoring import probabilities
@@ -58,6 +59,8 @@ class TrainingParams:
         Share of a label that is spread over all classes.
     focal_gamma : float
         Of the focal loss: how much less rows count that are told well already; 0 is cross-entropy.
+    precision : str
+        What layers compute in while they learn, ``float32`` or ``bfloat16``; weights, sums and answers are float32 in both.
     """
 
     dropout: float = 0.1
@@ -75,6 +78,7 @@ class TrainingParams:
     class_weight_power: float = 0.25
     label_smoothing: float = 0.0
     focal_gamma: float = 0.0
+    precision: str = "float32"
 
 
 class FittedNetwork:
@@ -148,9 +152,13 @@ def fit_network(
 
     Raises
     ------
+    ConfigError
+        If there is no such precision.
     LaunchError
         If there are fewer slots than ranks, a rank dies, or ranks end with different weights.
     """
+    if params.precision not in PRECISIONS:
+        raise ConfigError(f"models.{network['kind']}.precision is {params.precision!r}: {' or '.join(PRECISIONS)}")
     sequence = HISTORY if problem.is_sequence else None
     columns = [problem.label_column, problem.copies_column, *([sequence] if sequence else problem.features)]
     with parquet_files(flows, columns) as train, parquet_files(validation, columns) as held_out:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,7 +18,7 @@ from iomt_ids.models.histogram.bins import bin_rows
 from iomt_ids.models.histogram.boost import Boosting
 from iomt_ids.models.histogram.descend import BLOCK, find_leaves, pack_nodes
 from iomt_ids.models.histogram.forest import Forest, Splits
-from iomt_ids.models.vectors import values_of
+from iomt_ids.models.vectors import VALUES, values_of
 
 
 class Scorer(Protocol):
@@ -152,12 +152,6 @@ class BoostingScorer:
         return np.hstack([-halves, halves]) if self.models == 1 else halves
 
 
-_BOTH = "_verdict"
-_VERDICT = T.StructType([
-    T.StructField("probability", T.ArrayType(T.DoubleType())), T.StructField("prediction", T.IntegerType()),
-])
-
-
 @compiled
 def _add_trees(
     columns: np.ndarray, nodes: np.ndarray, starts: np.ndarray, leaves: np.ndarray, values: np.ndarray, first: np.ndarray,
@@ -194,25 +188,31 @@ def add_verdicts(flows: DataFrame, problem: Problem, scorer: Scorer) -> DataFram
     ContractError
         In the task, if a feature is missing or not a number: a missing value never becomes 0.
     """
+    added = [T.StructField("probability", T.ArrayType(T.DoubleType())), T.StructField("prediction", T.IntegerType())]
+    kept = [f for f in flows.schema.fields if f.name not in ("probability", "prediction")]
+    # To Python and back, features are one column.
+    packed = [f.name for f in kept if f.name in problem.features and isinstance(f.dataType, T.DoubleType)]
+    moved = flows.select(*[f.name for f in kept if f.name not in packed], values_of(problem.features))
     shared = flows.sparkSession.sparkContext.broadcast(scorer)
-    # A column of Spark's, not a table through Python: only features go there, as one column, and only columns that somebody
-    # asks for are read at all.
-    as_column: Any = F.arrow_udf(_scoring(shared, problem), _VERDICT)  # type: ignore[call-overload]
-    verdict = as_column(values_of(problem.features))
-    kept = [name for name in flows.columns if name not in _VERDICT.names]
-    return flows.select(*kept, verdict.alias(_BOTH)).select(*kept, *[f"{_BOTH}.{name}" for name in _VERDICT.names])
+    scored = moved.mapInArrow(_scoring(shared, problem), T.StructType([*moved.schema.fields, *added]))
+    values = {name: F.col(VALUES)[place].alias(name) for place, name in enumerate(problem.features) if name in packed}
+    return scored.select(*[values.get(f.name, F.col(f.name)) for f in kept], *[f.name for f in added])
 
 
-def _scoring(shared: Any, problem: Problem) -> Callable[[pa.Array], pa.Array]:
+def _scoring(shared: Any, problem: Problem) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     features, labels, n_classes = list(problem.features), np.array(problem.labels), problem.n_classes
 
-    def score(values: pa.Array) -> pa.Array:
-        spread = np.zeros((len(values), n_classes))
-        known, likeliest = shared.value.probabilities(matrix_of(values, features))
-        spread[:, labels] = known
-        offsets = pa.array(np.arange(len(values) + 1, dtype=np.int32) * n_classes)
-        probability = pa.ListArray.from_arrays(offsets, pa.array(spread.ravel()))
-        return pa.StructArray.from_arrays([probability, pa.array(labels[likeliest].astype(np.int32))], names=_VERDICT.names)
+    def score(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            spread = np.zeros((batch.num_rows, n_classes))
+            known, likeliest = shared.value.probabilities(matrix_of(batch.column(VALUES), features))
+            spread[:, labels] = known
+            offsets = pa.array(np.arange(batch.num_rows + 1, dtype=np.int32) * n_classes)
+            verdicts = {
+                "probability": pa.ListArray.from_arrays(offsets, pa.array(spread.ravel())),
+                "prediction": pa.array(labels[likeliest].astype(np.int32)),
+            }
+            yield pa.RecordBatch.from_pydict(dict(zip(batch.schema.names, batch.columns, strict=True)) | verdicts)
 
     return score
 
