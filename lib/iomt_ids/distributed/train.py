@@ -22,6 +22,8 @@ from iomt_ids.distributed.shards import Rows, count_rows, read_rows
 from iomt_ids.distributed.work import Communicator
 
 _EVALUATION_ROWS = 8192
+# Steps whose rows are gathered at once: handing rows over costs as much for many as for few.
+_TOGETHER = 8
 
 
 def train_rank(job: dict[str, Any], ranks: Communicator) -> tuple[dict[str, Any], bytes]:
@@ -99,6 +101,7 @@ class Training:
         self._clip_norm = float(params["clip_norm"])
         self._parts = min(int(params["accumulate"]), plan.batch_rows)
         self.objective = self._objective(params)
+        self._places = [tf.constant(place) for place in range(_TOGETHER)]
         self._step = tf.function(self._take_step, reduce_retracing=True, autograph=False)
         self._answers = tf.function(
             lambda x: tf.cast(self.net(x, training=False), tf.float32), reduce_retracing=True, autograph=False
@@ -108,12 +111,13 @@ class Training:
         """Take the steps ``first`` to ``last - 1`` of an epoch; the sum of their losses, averaged over ranks."""
         import tensorflow as tf
 
-        numbers = self.plan.batches(self.ranks.rank, self.seed, epoch)
-        rows_of_steps = (self.train.shard[step] for step in islice(numbers, first, last))
-        losses = [
-            self._step(tf.constant(self.train.features[rows]), tf.constant(self.classes[rows]))
-            for rows in rows_of_steps
-        ]
+        losses = []
+        steps = islice(self.plan.batches(self.ranks.rank, self.seed, epoch), first, last)
+        while some := list(islice(steps, _TOGETHER)):
+            # Fewer steps than that are filled up: of another shape all would be compiled again.
+            rows = self.train.shard[np.concatenate([*some, *some[:1] * (_TOGETHER - len(some))])]
+            features, classes = tf.constant(np.take(self.train.features, rows, axis=0)), tf.constant(self.classes[rows])
+            losses += [self._step(features, classes, place) for place in self._places[: len(some)]]
         # Horovod: a metric is averaged before anybody reads it.
         return float(self.ranks.sum([float(tf.reduce_sum(tf.stack(losses)))])[0] / self.ranks.size)
 
@@ -133,11 +137,13 @@ class Training:
         total = np.asarray(self.ranks.sum(total))
         return self.objective.judge(total[:-1]) if total[-1] else ({}, float("nan"))
 
-    def _take_step(self, features: Any, classes: Any) -> Any:
+    def _take_step(self, features: Any, classes: Any, place: Any) -> Any:
+        """Learn from the rows of one step among those of several."""
         import tensorflow as tf
 
-        variables = self.net.trainable_variables
-        loss, flat = self._accumulate(features, classes)
+        variables, rows = self.net.trainable_variables, self.plan.batch_rows
+        own = [tf.ensure_shape(a[place * rows : (place + 1) * rows], (rows, *a.shape[1:])) for a in (features, classes)]
+        loss, flat = self._accumulate(*own)
         # Horovod: one message a step, so that the sum is formed in one order whatever arrives first.
         flat = self.ranks.mean_gradient(flat)
         if self._clip_norm:
