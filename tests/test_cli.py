@@ -268,6 +268,7 @@ def test_the_gpu_place_is_the_cluster_with_one_gpu_a_task_and_one_task_an_execut
     assert set(cluster) <= set(gpu)
     said = (SPARK / "gpu.conf").read_text(encoding="utf-8")
     assert "HOROVOD_GPU_OPERATIONS=NCCL" in said and "HOROVOD_NCCL_HOME" in said
+    assert "requirements/horovod.sed" in said
 
 
 def test_the_gpus_of_a_node_are_told_as_spark_wants_it(tmp_path: Path) -> None:
