@@ -92,11 +92,11 @@ class _Transform:
         self.model, self.flows = model, flows
 
     def __call__(self) -> None:
-        scored = self.model.transform(self.flows).select("prediction", "probability")
+        scored = self.model.transform(self.flows, with_features=False).select("prediction", "probability")
         scored.write.format("noop").mode("overwrite").save()
 
     def labels(self) -> np.ndarray:
-        scored = self.model.transform(self.flows).select("flow_id", "prediction").toArrow()
+        scored = self.model.transform(self.flows, with_features=False).select("flow_id", "prediction").toArrow()
         return scored["prediction"].to_numpy()[np.argsort(scored["flow_id"].to_numpy())]
 
 

@@ -55,8 +55,8 @@ def _unseen(spark: SparkSession, config: Config, model: SavedModel) -> Iterator[
     unseen = flows.filter(F.col("split").isin(*SPLITS[1:]) & (F.col(model.problem.copies_column) > 0))
     # build_features has looked at every row; one tells whether they are of the model's release.
     require_complete(unseen.limit(1), model.problem.features)
-    scored = detectors()[model.detector].load(spark, model.folder, model.problem).transform(unseen)
-    told = scored.drop(*model.problem.features, "past", HISTORY).persist()
+    scored = detectors()[model.detector].load(spark, model.folder, model.problem).transform(unseen, with_features=False)
+    told = scored.drop("past", HISTORY).persist()
     try:
         yield told
     finally:

@@ -112,7 +112,8 @@ class _Told:
         problem = dataclasses.replace(self.problem, labels=labels)
         launcher = launcher_of(self.config.train.launcher, learnt_from.sparkSession)
         fitted = detectors()[detector].fit(learnt_from, problem, params, validation=validation, seed=seed, launcher=launcher)
-        counted = fitted.transform(held_out).groupBy(problem.label_column, "prediction").agg(F.sum(problem.copies_column))
+        told = fitted.transform(held_out, with_features=False)
+        counted = told.groupBy(problem.label_column, "prediction").agg(F.sum(problem.copies_column))
         matrix = np.zeros((problem.n_classes, problem.n_classes), np.int64)
         for label, prediction, rows in counted.collect():
             matrix[label, prediction] = rows

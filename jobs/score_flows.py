@@ -42,7 +42,7 @@ def run(spark: SparkSession, config: Config) -> Outcome:
             "no threshold of %s keeps to %d false alarms in a million as far as its validation rows can tell; every verdict that "
             "is not benign is an alert", served.name, operating["false_alarms_per_million"],
         )
-    scored = detector.transform(identified)
+    scored = detector.transform(identified, with_features=False)
     alerts = name_verdicts(
         scored, problem=served.problem, model=f"{served.run}/{served.name}", sure=sure, operating=operating
     )

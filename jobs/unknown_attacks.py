@@ -54,7 +54,8 @@ def counts_without(
         seed=derive_seed(config.seed, f"{detector}-without-{name}"), launcher=launcher_for(spark, config, into),
     )
     into.forget_checkpoints()
-    told = fitted.transform(others.filter(F.col(problem.copies_column) > 0)).drop(*problem.features, "past").persist()
+    met = others.filter(F.col(problem.copies_column) > 0)
+    told = fitted.transform(met, with_features=False).drop("past").persist()
     try:
         return count_scores(told, problem), count_hierarchy(told, problem)
     finally:

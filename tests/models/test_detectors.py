@@ -92,6 +92,20 @@ def test_probabilities_are_of_every_class_of_the_task_and_sum_to_one(fit, unseen
     assert set(np.flatnonzero(odds.sum(axis=0) > 0)) <= set(LABELS[MAIN[name]])
 
 
+@pytest.mark.parametrize("name", detectors())
+def test_features_come_back_unless_they_are_not_wanted(fit, unseen, name):
+    fitted = fit(name, MAIN[name])
+    told = with_past(unseen, fitted.problem)
+    lean = fitted.transform(told, with_features=False)
+    features = set(fitted.problem.features)
+    assert features <= set(fitted.transform(told).columns)
+    assert set(lean.columns) == {*told.columns, "prediction", "probability"} - features
+    said, odds = answers(fitted, unseen)
+    rows = lean.orderBy("flow_id").select("prediction", "probability").collect()
+    assert [r.prediction for r in rows] == said
+    assert np.array_equal([r.probability for r in rows], odds)
+
+
 @pytest.mark.parametrize("name", [name for name in detectors() if name not in NETWORKS or name == ON_RANKS])
 def test_the_same_seed_gives_the_same_predictions(fit, unseen, name):
     task = "category" if (name, "category") in LEARNT else MAIN[name]

@@ -62,7 +62,7 @@ def fit(
         "kind": "autoencoder", "layers": list(params.layers), "code": params.code, "dropout": params.dropout, "threshold": 1.0,
     }
     fitted = fit_network(benign, problem, params, shape, validation=held_out, seed=seed, launcher=launcher)
-    alarm = fitted.transform(held_out).select(F.col("probability")[1].alias("alarm"))
+    alarm = fitted.transform(held_out, with_features=False).select(F.col("probability")[1].alias("alarm"))
     found = alarm.approxQuantile("alarm", [params.benign_quantile], _ACCURACY)
     if not found:
         raise ContractError("no benign row was held out for the threshold of an autoencoder")

@@ -35,8 +35,11 @@ class FittedDetector(Protocol):
     curves: list[dict[str, float]]
     facts: dict[str, Any]
 
-    def transform(self, flows: DataFrame) -> DataFrame:
-        """Add ``prediction`` (int, label index) and ``probability`` (array of double, one a class of the task)."""
+    def transform(self, flows: DataFrame, *, with_features: bool = True) -> DataFrame:
+        """Add ``prediction`` (int, label index) and ``probability`` (array of double, one a class of the task).
+
+        Without ``with_features`` the columns of the problem's features are left out, which saves their way from Python.
+        """
 
     def save(self, folder: Path) -> None:
         """Write the model into an existing, empty folder; the caller makes it visible at once."""

@@ -104,9 +104,9 @@ class FittedBoosting:
             "models": len(boosting.trees), "rounds": max(map(len, boosting.trees)), "nodes": boosting.nodes,
         }
 
-    def transform(self, flows: DataFrame) -> DataFrame:
-        """Add `prediction` and `probability`."""
-        return add_verdicts(flows, self.problem, self.scorer)
+    def transform(self, flows: DataFrame, *, with_features: bool = True) -> DataFrame:
+        """See `models.detector.FittedDetector`."""
+        return add_verdicts(flows, self.problem, self.scorer, with_features=with_features)
 
     def trees_of(self, position: int) -> list[OutputTree]:
         """See `histogram.shapley.Explained`."""
@@ -132,9 +132,10 @@ class FittedMllibBoosting:
         )
         self.facts: dict[str, Any] = {"models": len(models), "nodes": sum(m.totalNumNodes for m in models)}
 
-    def transform(self, flows: DataFrame) -> DataFrame:
-        """Add `prediction` and `probability`."""
+    def transform(self, flows: DataFrame, *, with_features: bool = True) -> DataFrame:
+        """See `models.detector.FittedDetector`."""
         scored = with_vector(flows, self.problem, scaled=False)
+        unwanted = () if with_features else self.problem.features
         halves = [f"_half{index}" for index in range(len(self.models))]
         for half, model in zip(halves, self.models, strict=True):
             # MLlib's OneVsRestModel would go through a row-wise Python udf here; its models are these.
@@ -142,11 +143,11 @@ class FittedMllibBoosting:
             scored = named.transform(scored).withColumn(half, as_array(half)[1]).drop("_own", "_guess")
         if len(halves) == 1:
             negative = 1.0 / (1.0 + F.exp(2.0 * F.col(halves[0])))
-            return with_verdict(scored, self.problem, F.array(negative, 1.0 - negative), tuple(halves))
+            return with_verdict(scored, self.problem, F.array(negative, 1.0 - negative), (*halves, *unwanted))
         highest = F.greatest(*halves)
         odds = [F.exp(2.0 * (F.col(half) - highest)) for half in halves]
         total = sum(odds[1:], odds[0])
-        return with_verdict(scored, self.problem, F.array(*[o / total for o in odds]), tuple(halves))
+        return with_verdict(scored, self.problem, F.array(*[o / total for o in odds]), (*halves, *unwanted))
 
     def save(self, folder: Path) -> None:
         """Write each model in MLlib's own layout, ``0``, ``1`` and so on; stock Spark reads them."""

@@ -109,10 +109,11 @@ class FittedIsolationForest:
         nodes = sum(tree.feature.size for tree in scorer.trees)
         self.facts: dict[str, Any] = {"trees": len(scorer.trees), "nodes": nodes, "threshold": scorer.threshold}
 
-    def transform(self, flows: DataFrame) -> DataFrame:
-        """Add `prediction` and `probability`."""
+    def transform(self, flows: DataFrame, *, with_features: bool = True) -> DataFrame:
+        """See `models.detector.FittedDetector`."""
         # It names both classes although it has learnt from one.
-        return add_verdicts(flows, dataclasses.replace(self.problem, labels=(0, 1)), self.scorer)
+        known = dataclasses.replace(self.problem, labels=(0, 1))
+        return add_verdicts(flows, known, self.scorer, with_features=with_features)
 
     def save(self, folder: Path) -> None:
         """Write plain arrays; nothing in them is run when they are read."""

@@ -29,10 +29,11 @@ class FittedMllib:
         self.curves: list[dict[str, float]] = []
         self.importances = _importances(model, problem)
 
-    def transform(self, flows: DataFrame) -> DataFrame:
-        """Add `prediction` and `probability`."""
+    def transform(self, flows: DataFrame, *, with_features: bool = True) -> DataFrame:
+        """See `models.detector.FittedDetector`."""
         scored = self.model.transform(with_vector(flows, self.problem, scaled=self.scaled))
-        return with_verdict(scored, self.problem, as_array("_probability"), _OUTPUTS)
+        unwanted = _OUTPUTS if with_features else (*_OUTPUTS, *self.problem.features)
+        return with_verdict(scored, self.problem, as_array("_probability"), unwanted)
 
     def save(self, folder: Path) -> None:
         """Write MLlib's own layout below the folder; stock Spark reads it."""

@@ -104,11 +104,12 @@ class FittedNetwork:
         self.curves = curves
         self.facts = facts
 
-    def transform(self, flows: DataFrame) -> DataFrame:
-        """Add `prediction` and `probability`."""
+    def transform(self, flows: DataFrame, *, with_features: bool = True) -> DataFrame:
+        """See `models.detector.FittedDetector`."""
         likeliest = F.array_position(F.col("probability"), F.array_max(F.col("probability"))) - 1
         scored = flows.withColumn("probability", probabilities(self.problem, self.network, self.weights))
-        return scored.withColumn("prediction", likeliest.cast("int"))
+        told = scored.withColumn("prediction", likeliest.cast("int"))
+        return told if with_features else told.drop(*self.problem.features)
 
     def save(self, folder: Path) -> None:
         """Write weights as ``.npz`` and the net's shape as JSON."""

@@ -78,9 +78,9 @@ class FittedForest:
         )
         self.facts: dict[str, Any] = {"trees": len(forest.trees), "nodes": forest.nodes}
 
-    def transform(self, flows: DataFrame) -> DataFrame:
-        """Add `prediction` and `probability`."""
-        return add_verdicts(flows, self.problem, self.scorer)
+    def transform(self, flows: DataFrame, *, with_features: bool = True) -> DataFrame:
+        """See `models.detector.FittedDetector`."""
+        return add_verdicts(flows, self.problem, self.scorer, with_features=with_features)
 
     def trees_of(self, position: int) -> list[OutputTree]:
         """See `histogram.shapley.Explained`."""

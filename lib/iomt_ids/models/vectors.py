@@ -61,7 +61,7 @@ def with_verdict(scored: DataFrame, problem: Problem, probabilities: Column, dro
     probabilities : Column
         Array of double, one entry a label of ``problem.labels``.
     drop : tuple of str
-        Columns that only the model needed.
+        Columns that nobody needs any more.
     """
     position = {label: i for i, label in enumerate(problem.labels)}
     spread = [

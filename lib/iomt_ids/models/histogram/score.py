@@ -180,8 +180,8 @@ def _row_sums(votes: np.ndarray) -> Any:
     return sums
 
 
-def add_verdicts(flows: DataFrame, problem: Problem, scorer: Scorer) -> DataFrame:
-    """Add `prediction` and `probability`; the scorer is broadcast once.
+def add_verdicts(flows: DataFrame, problem: Problem, scorer: Scorer, *, with_features: bool = True) -> DataFrame:
+    """Add `prediction` and `probability`, and leave features out if they are not wanted; the scorer is broadcast once.
 
     Raises
     ------
@@ -189,17 +189,22 @@ def add_verdicts(flows: DataFrame, problem: Problem, scorer: Scorer) -> DataFram
         In the task, if a feature is missing or not a number: a missing value never becomes 0.
     """
     added = [T.StructField("probability", T.ArrayType(T.DoubleType())), T.StructField("prediction", T.IntegerType())]
-    kept = [f for f in flows.schema.fields if f.name not in ("probability", "prediction")]
+    unwanted = ("probability", "prediction", *(() if with_features else problem.features))
+    kept = [f for f in flows.schema.fields if f.name not in unwanted]
     # To Python and back, features are one column.
     packed = [f.name for f in kept if f.name in problem.features and isinstance(f.dataType, T.DoubleType)]
     moved = flows.select(*[f.name for f in kept if f.name not in packed], values_of(problem.features))
     shared = flows.sparkSession.sparkContext.broadcast(scorer)
-    scored = moved.mapInArrow(_scoring(shared, problem), T.StructType([*moved.schema.fields, *added]))
+    # What nobody asks for does not come back.
+    told = [f for f in moved.schema.fields if f.name != VALUES or packed]
+    scored = moved.mapInArrow(_scoring(shared, problem, [f.name for f in told]), T.StructType([*told, *added]))
     values = {name: F.col(VALUES)[place].alias(name) for place, name in enumerate(problem.features) if name in packed}
     return scored.select(*[values.get(f.name, F.col(f.name)) for f in kept], *[f.name for f in added])
 
 
-def _scoring(shared: Any, problem: Problem) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def _scoring(
+    shared: Any, problem: Problem, told: Sequence[str]
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     features, labels, n_classes = list(problem.features), np.array(problem.labels), problem.n_classes
 
     def score(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -212,7 +217,7 @@ def _scoring(shared: Any, problem: Problem) -> Callable[[Iterator[pa.RecordBatch
                 "probability": pa.ListArray.from_arrays(offsets, pa.array(spread.ravel())),
                 "prediction": pa.array(labels[likeliest].astype(np.int32)),
             }
-            yield pa.RecordBatch.from_pydict(dict(zip(batch.schema.names, batch.columns, strict=True)) | verdicts)
+            yield pa.RecordBatch.from_pydict({name: batch.column(name) for name in told} | verdicts)
 
     return score
 
