@@ -5,8 +5,8 @@
 Prints one JSON line for the forest and one for boosting, each with its bins shared with every executor and spread over ranks.
 A standalone cluster of its own has two workers, each held to one core; the driver runs beside them. `ratio` is the seconds
 of one executor over those of two (2: nothing is lost), the median of interleaved pairs of fresh applications, each after a
-warm-up; `low` and `high` are the extremes. `same` says that trees are the same, bit for bit, on one and on two. Boosting with
-shared bins is one task, which a second executor cannot help. Rows are those of `benchmarks/forest.py`, read from Parquet.
+warm-up; `low` and `high` are the extremes. `same` says that trees are the same, bit for bit, on one and on two. Finished trees
+are kept on disk as the job keeps them. Rows are those of `benchmarks/forest.py`, read from Parquet.
 """
 
 from __future__ import annotations
@@ -28,11 +28,13 @@ from pyarrow import parquet as pq
 from pyspark.sql import SparkSession
 from ranks import one_core_each
 
+from iomt_ids.distributed.launch import HorovodLauncher
+from iomt_ids.distributed.resume import Endurance, ResumingLauncher
 from iomt_ids.models.histogram.boost import BoostShape
 from iomt_ids.models.histogram.forest import Shape
 
 _SHAPES = {"forest": Shape(100, 10, 128, "sqrt", 1), "boosting": BoostShape(20, 5, 128, 0.2, patience=0)}
-_FILES, _SEED, _LONGEST_S = 4, 1, 1800.0
+_FILES, _SEED, _LONGEST_S, _PATIENCE_S = 4, 1, 1800.0, 120.0
 
 
 def drive(folder: Path) -> int:
@@ -40,10 +42,13 @@ def drive(folder: Path) -> int:
     session = SparkSession.builder.appName("executors").getOrCreate()
     session.sparkContext.setLogLevel("OFF")
     rows, problem = session.read.parquet(str(folder / "rows")), problem_of(*json.loads((folder / "shape.json").read_text()))
+    endurance = Endurance(1, 3, _PATIENCE_S)
     say({"ready": True})
-    for kind, sharing in map(str.split, sys.stdin):
+    for number, (kind, sharing) in enumerate(map(str.split, sys.stdin)):
+        kept = folder / f"{session.sparkContext.applicationId}-{number}"
+        launcher = ResumingLauncher(HorovodLauncher(session), kept, endurance, lambda told: say({"told": told}))
         begin = time.perf_counter()
-        content = trees_of(_SHAPES[kind], rows, problem, _SEED, sharing)
+        content = trees_of(_SHAPES[kind], rows, problem, _SEED, sharing, launcher)
         say({"seconds": time.perf_counter() - begin, "trees": hashlib.sha256(content).hexdigest()})
     session.stop()
     return 0

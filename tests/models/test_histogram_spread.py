@@ -142,7 +142,7 @@ def flows(spark):
 
 
 @pytest.mark.slow
-def test_rows_that_are_too_many_to_share_are_spread_over_horovods_ranks(flows, spark, tmp_path, monkeypatch):
+def test_rows_that_are_too_many_to_share_are_spread_over_ranks(flows, spark, tmp_path, monkeypatch):
     launcher = ResumingLauncher(HorovodLauncher(spark), tmp_path, Endurance(1, 0, 1.0), lambda _: None)
     shape = Shape(4, 7, 16, "0.3", 1)
     wanted = share.fit_forest(flows, PROBLEM, shape, 3)
@@ -159,13 +159,41 @@ def test_rows_that_are_too_many_to_share_are_spread_over_horovods_ranks(flows, s
     assert as_bytes(one) == as_bytes(other) and told == said
 
 
+def _as_on_a_cluster(monkeypatch):
+    """As if there were as many executors as cores."""
+    monkeypatch.setattr(share, "_is_one_process", lambda context: False)
+    monkeypatch.setattr(share, "_cores_of_an_executor", lambda context: 1)
+
+
+@pytest.mark.slow
+def test_all_executors_boost_rows_that_are_shared(flows, spark, tmp_path, monkeypatch):
+    shape, asked = BoostShape(4, 4, 16, 0.3, sampling_threshold=0.3), []
+    one, told = share.fit_boosting(flows, PROBLEM, shape, 3, validation=flows.limit(100))
+    _as_on_a_cluster(monkeypatch)
+    launcher = ResumingLauncher(HorovodLauncher(spark), tmp_path, Endurance(1, 0, 1.0), lambda _: None)
+    monkeypatch.setattr(launcher, "run", lambda work, ranks: asked.append(ranks) or ResumingLauncher.run(launcher, work, ranks))
+    other, said = share.fit_boosting(flows, PROBLEM, shape, 3, launcher, validation=flows.limit(100))
+    assert as_bytes(one) == as_bytes(other) and told == said
+    assert asked == [2]
+    assert list(tmp_path.rglob("rounds-*")) and not list(tmp_path.glob("bins-*"))
+
+
+def test_without_a_folder_that_every_node_sees_one_task_boosts(flows, spark, monkeypatch):
+    shape = BoostShape(2, 3, 16, 0.3, patience=0)
+    one, _ = share.fit_boosting(flows, PROBLEM, shape, 3, validation=flows)
+    _as_on_a_cluster(monkeypatch)
+    launcher = HorovodLauncher(spark)
+    monkeypatch.setattr(launcher, "run", None)
+    assert as_bytes(share.fit_boosting(flows, PROBLEM, shape, 3, launcher, validation=flows)[0]) == as_bytes(one)
+
+
 def test_files_hold_all_rows_in_order_and_their_hash_is_that_of_the_rows(flows, tmp_path):
     rows = share._rows(flows, PROBLEM)
     edges = share._sketch_rows(rows, PROBLEM, 16).edges()
     binned, hashes = share._bin_rows(rows, PROBLEM, edges), set()
     for frame in (rows, rows.repartition(5), rows.limit(599)):
         dealing = spread.Spread(HorovodLauncher(flows.sparkSession), tmp_path, PROBLEM.features, edges, 3)
-        job = dealing._job("forest", Shape(4, 7, 16, "0.3", 1), 3, train=frame)
+        job = dealing._job("forest", Shape(4, 7, 16, "0.3", 1), 3, train=dealing._deal(frame))
         hashes.add(job["kept"])
         if frame.count() == 600:
             assert len(job["files"]["train"]) > 2
@@ -174,6 +202,11 @@ def test_files_hold_all_rows_in_order_and_their_hash_is_that_of_the_rows(flows, 
                 assert np.array_equal(np.concatenate([getattr(p, name) for p in parts], axis=-1), getattr(binned, name))
             assert [p.first for p in parts] == [0, parts[0].labels.size]
     assert len(hashes) == 2
+    dealing.ranks = 3
+    job = dealing._job("boosting", BoostShape(4, 4, 16, 0.3), 3, train=dealing._deal_here(binned))
+    parts = [spread.share_of(job, "train", ranks) for ranks in (Place(Meeting(3), rank) for rank in range(3))]
+    assert np.array_equal(np.concatenate([p.columns for p in parts], axis=-1), binned.columns)
+    assert [(p.first, p.labels.size) for p in parts] == [(0, 200), (200, 200), (400, 200)]
     job["files"]["train"][0] = (str(tmp_path / "gone.npz"), 1)
     with pytest.raises(LaunchError, match="every node must see the run's folder"):
         spread.share_of(job, "train", Alone())

@@ -3,10 +3,11 @@
 The first pass draws a sample to cut bins from, the second bins; few rows are fetched instead, since a pass costs more
 than all that is done with them. What leaves a task is bytes: a sample, bins, trees; no row goes through Python by
 itself. Nothing depends on how rows are spread: the sample is that of the smallest hashes of `flow_id`, bins are put in
-its order, trees have seeds of their own. Trees of a forest are spread over tasks; boosting is one task with a thread a
-core, because each round needs what the one before has learnt about every row. Tasks leave the trees that they have
-finished in the run's folder, and find there what a task or a job before them has finished. More bins than an executor
-holds are not shared but `spread`.
+its order, trees have seeds of their own. Trees of a forest are spread over tasks. Boosting is one task with a thread a core,
+because each round needs what the one before has learnt about every row; where there are more executors than one, ranks on all
+of them grow each tree together, from the rows that the driver has binned, as from those that are `spread`. Tasks leave the
+trees that they have finished in the run's folder, and find there what a task or a job before them has finished. More bins than
+an executor holds are not shared but `spread`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from iomt_ids.contract.errors import ConfigError
 from iomt_ids.contract.problem import Problem
 from iomt_ids.distributed.checkpoint import identity_of
 from iomt_ids.distributed.chunks import Chunks, chunks_of
+from iomt_ids.distributed.resume import ResumingLauncher
 from iomt_ids.distributed.shards import files_of_table
 from iomt_ids.models.histogram.bins import bin_rows
 from iomt_ids.models.histogram.blocks import ID, in_blocks, one_row, read_known
@@ -115,6 +117,9 @@ def fit_boosting(
             return spread.boosting(rows, held_out, shape, seed)
     binned = _bin_rows(source, problem, edges)
     unseen = None if held_out is None else _bin_rows(_fetch_few(validation, held_out, problem), problem, edges)
+    if _has_others(rows.sparkSession.sparkContext, launcher):
+        with spread_over(launcher, rows.sparkSession, problem.features, edges, len(problem.labels)) as spread:
+            return spread.boosting_here(binned, unseen, shape, seed)
     kept = chunks_of(launcher, lambda: _identity("boosting", shape, seed, binned, *([unseen] if unseen else [])))
     return _boost_as_task(rows, binned, unseen, shape, seed, kept)
 
@@ -257,6 +262,12 @@ class _Here(NamedTuple):
 def _is_one_process(context: SparkContext) -> bool:
     """Whether driver and executor are one, and a task that fails is not tried again: then a task would only cost its way."""
     return re.fullmatch(r"local(\[[^,\]]*\])?", str(context.master)) is not None
+
+
+def _has_others(context: SparkContext, launcher: Any) -> bool:
+    """Whether ranks would use more cores than one executor has; they need a folder that every node sees."""
+    is_seen = isinstance(launcher, ResumingLauncher) and not _is_one_process(context)
+    return is_seen and bool(launcher.slots() > _cores_of_an_executor(context))
 
 
 def _cores_of_an_executor(context: SparkContext) -> int:

@@ -1,6 +1,7 @@
-"""Trees of rows that no single executor holds: every rank keeps a part of them, as bytes, and histograms are added up.
+"""Trees that ranks grow together: every rank keeps a part of the rows, as bytes, and histograms are added up.
 
-Spark puts the rows into the order of `flow_id` and writes their bins as files; ranks (`distributed.launch`) read a run of
+Of rows that no single executor holds, Spark puts them into the order of `flow_id` and writes their bins as files; the driver
+writes the files of rows that it has binned. Ranks (`distributed.launch`) read a run of
 files each and grow the trees together (`levels`, `boost`). The first rank leaves finished trees in the run's folder, where
 the driver finds them: they never travel in one piece, and a dead rank costs what was not finished.
 """
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,8 @@ _FILES_A_RANK = 4
 _DEALT = "first bigint, path string, rows bigint, content array<string>"
 _FIRST, _SECOND, _SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(31)
 _MODEL = "boosting"
+# Files in the order of the rows, each with how many it has, and hashes of all rows, however they are dealt.
+_Dealt = tuple[list[tuple[str, int]], list[str]]
 
 
 class Spread:
@@ -65,7 +69,7 @@ class Spread:
 
     def forest(self, rows: DataFrame, shape: Shape, seed: int, *, small: int = SMALL) -> Forest:
         """A forest, tree by tree on all ranks; ``small`` as in `levels.grow_together`."""
-        job = self._job("forest", shape, seed, train=rows)
+        job = self._job("forest", shape, seed, train=self._deal(rows))
         self._run(grow_rank, {**job, "small": small})
         chunks = forest_chunks(shape.trees, sum(many for _, many in job["files"]["train"]))
         found = [kept_trees(wanted, Chunks(self.folder, job["kept"])) for wanted in chunks]
@@ -75,7 +79,17 @@ class Spread:
         self, rows: DataFrame, unseen: DataFrame | None, shape: BoostShape, seed: int
     ) -> tuple[Boosting, list[dict[str, float]]]:
         """Boosted trees, round by round on all ranks; see `boost.boost`."""
-        job = self._job("boosting", shape, seed, train=rows, **({} if unseen is None else {"unseen": unseen}))
+        held_out = {} if unseen is None else {"unseen": self._deal(unseen)}
+        return self._boosted(self._job("boosting", shape, seed, train=self._deal(rows), **held_out))
+
+    def boosting_here(
+        self, binned: Binned, unseen: Binned | None, shape: BoostShape, seed: int
+    ) -> tuple[Boosting, list[dict[str, float]]]:
+        """The same of rows that the driver has binned and put into order."""
+        held_out = {} if unseen is None else {"unseen": self._deal_here(unseen)}
+        return self._boosted(self._job("boosting", shape, seed, train=self._deal_here(binned), **held_out))
+
+    def _boosted(self, job: dict[str, Any]) -> tuple[Boosting, list[dict[str, float]]]:
         self._run(boost_rank, job)
         (content,) = self._all([Chunks(self.folder, job["kept"]).load(_MODEL)])
         return boosting_from_bytes(content, len(self.edges))
@@ -88,18 +102,22 @@ class Spread:
             raise LaunchError(f"what ranks have learnt is not in {self.folder}; every node must see the run's folder")
         return found
 
-    def _job(self, what: str, shape: Any, seed: int, **frames: DataFrame) -> dict[str, Any]:
-        dealt = {name: self._deal(frame) for name, frame in frames.items()}
+    def _job(self, what: str, shape: Any, seed: int, **dealt: _Dealt) -> dict[str, Any]:
         asked = {"shape": asdict(shape), "seed": seed, "edges": [e.tolist() for e in self.edges], "classes": self.classes}
         kept = identity_of(what, {**asked, "rows": {name: content for name, (_, content) in dealt.items()}})
         return {**asked, "files": {name: files for name, (files, _) in dealt.items()}, "folder": str(self.folder), "kept": kept}
 
-    def _deal(self, rows: DataFrame) -> tuple[list[tuple[str, int]], list[str]]:
-        """Files in the order of the rows, each with how many it has, and a hash of all rows, however they are dealt."""
+    def _deal(self, rows: DataFrame) -> _Dealt:
         ordered = rows.repartitionByRange(_FILES_A_RANK * self.ranks, ID).sortWithinPartitions(ID)
         found = ordered.mapInArrow(_writing(self.work, self.features, self.edges), _DEALT).collect()
         hashes = [f"{sum(int(part['content'][i]) for part in found) % 2**64:016x}" for i in range(2)]
         return [(part["path"], part["rows"]) for part in sorted(found, key=lambda part: part["first"])], hashes
+
+    def _deal_here(self, binned: Binned) -> _Dealt:
+        bounds = [binned.labels.size * part // self.ranks for part in range(self.ranks + 1)]
+        parts = [slice(*both) for both in pairwise(bounds)]
+        files = [_write(self.work, binned.labels[p], binned.weights[p], binned.columns[:, p]) for p in parts]
+        return [(str(file), part.stop - part.start) for file, part in zip(files, parts, strict=True)], [binned.content()]
 
 
 @contextmanager
@@ -188,12 +206,17 @@ def _writing(
         if not parts:
             return
         ids, labels, weights, columns = (np.concatenate(arrays, axis=-1) for arrays in zip(*parts, strict=True))
-        path = folder / f"{uuid.uuid4().hex}.npz"  # another attempt writes another file
-        np.savez(path, labels=labels, weights=weights, columns=columns)
+        path = _write(folder, labels, weights, columns)
         content = [str(part) for part in _hashes(ids, labels, weights, columns)]
         yield pa.RecordBatch.from_pylist([{"first": int(ids[0]), "path": str(path), "rows": ids.size, "content": content}])
 
     return write
+
+
+def _write(folder: Path, labels: np.ndarray, weights: np.ndarray, columns: np.ndarray) -> Path:
+    path = folder / f"{uuid.uuid4().hex}.npz"  # another attempt writes another file
+    np.savez(path, labels=labels, weights=weights, columns=columns)
+    return path
 
 
 def _hashes(ids: np.ndarray, labels: np.ndarray, weights: np.ndarray, columns: np.ndarray) -> tuple[int, int]:
