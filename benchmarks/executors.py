@@ -6,7 +6,7 @@ Prints one JSON line for the forest and one for boosting, each with its bins sha
 A standalone cluster of its own has two workers, each held to one core; the driver runs beside them. `ratio` is the seconds
 of one executor over those of two (2: nothing is lost), the median of interleaved pairs of fresh applications, each after a
 warm-up; `low` and `high` are the extremes. `same` says that trees are the same, bit for bit, on one and on two. Finished trees
-are kept on disk as the job keeps them. Rows are those of `benchmarks/forest.py`, read from Parquet.
+are kept on disk as the job keeps them. Rows are those of `benchmarks/forest.py`, as a table of the train split in Parquet.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def drive(folder: Path) -> int:
     """An application: a fit for each line on stdin, its seconds and the hash of its trees on stdout."""
     session = SparkSession.builder.appName("executors").getOrCreate()
     session.sparkContext.setLogLevel("OFF")
-    rows, problem = session.read.parquet(str(folder / "rows")), problem_of(*json.loads((folder / "shape.json").read_text()))
+    rows = session.read.parquet(str(folder / "rows")).filter("split = 'train'")
+    problem = problem_of(*json.loads((folder / "shape.json").read_text()))
     endurance = Endurance(1, 3, _PATIENCE_S)
     say({"ready": True})
     for number, (kind, sharing) in enumerate(map(str.split, sys.stdin)):
@@ -77,10 +78,11 @@ def _write(folder: Path, rows: int) -> str:
     problem = problem_of(values.shape[1], int(classes.max()) + 1)
     (folder / "shape.json").write_text(json.dumps([values.shape[1], int(classes.max()) + 1]), encoding="utf-8")
     table = as_table(values, classes, problem)
-    (folder / "rows").mkdir()
+    split = folder / "rows" / "split=train"
+    split.mkdir(parents=True)
     for part in range(_FILES):
         first, last = rows * part // _FILES, rows * (part + 1) // _FILES
-        pq.write_table(table.slice(first, last - first), folder / "rows" / f"part-{part}.parquet", compression="snappy")
+        pq.write_table(table.slice(first, last - first), split / f"part-{part}.parquet", compression="snappy")
     return source
 
 

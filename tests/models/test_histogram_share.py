@@ -5,7 +5,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from iomt_ids.contract.errors import ConfigError, ContractError
-from iomt_ids.models.histogram import share
+from iomt_ids.models.histogram import blocks, share
 from iomt_ids.models.histogram.forest import Shape, bin_all, grow
 from iomt_ids.models.random_forest import DETECTOR, Params
 from tests.builders import gold, problem
@@ -30,10 +30,10 @@ def arrays(trees):
 
 @pytest.mark.parametrize("partitions", [1, 2, 5])
 def test_the_same_seed_gives_the_same_trees_on_any_number_of_partitions_fetched_or_not(flows, forest, partitions, monkeypatch):
-    rows = share._rows(flows, PROBLEM)
-    assert isinstance(share._fetch_few(flows, rows, PROBLEM), share._Fetched)
+    rows = share._by_tasks(flows, PROBLEM)
+    assert isinstance(share._fetch_few(rows, PROBLEM), share._Fetched)
     monkeypatch.setattr(share, "_FEW_BYTES", 8 * len(PROBLEM.features) * flows.count() - 1)
-    assert share._fetch_few(flows, rows, PROBLEM) is rows
+    assert share._fetch_few(rows, PROBLEM) is rows
     spread = flows.repartition(partitions, F.rand(partitions))
     assert arrays(share.fit_forest(spread, PROBLEM, SHAPE, 3).trees) == arrays(forest.trees)
 
@@ -56,20 +56,24 @@ def stored(spark, flows, tmp_path_factory):
     return spark.read.format("delta").load(place).filter(F.col("split") == "train")
 
 
-@pytest.mark.parametrize("seen", [True, False], ids=["read where they are", "seen by executors only"])
-def test_a_tables_files_give_the_same_trees(stored, forest, seen, monkeypatch):
-    read, original = [], share.read_known
-    monkeypatch.setattr(share, "read_known", lambda *asked: read.append(asked) or original(*asked))
+@pytest.mark.parametrize("few", [0, share._FEW_BYTES], ids=["by tasks", "fetched"])
+@pytest.mark.parametrize("seen", [True, False], ids=["read where they are", "left to Spark"])
+def test_a_tables_files_give_the_same_trees(stored, forest, seen, few, monkeypatch):
+    monkeypatch.setattr(share, "_FEW_BYTES", few)
+    monkeypatch.setattr(blocks, "_ROWS", 70)
     if not seen:
         monkeypatch.setattr(share.Path, "is_file", lambda path: False)
+    assert bool(share._by_tasks(stored, PROBLEM).files) == seen
     assert arrays(share.fit_forest(stored, PROBLEM, SHAPE, 3).trees) == arrays(forest.trees)
-    assert bool(read) == seen
 
 
-def test_a_missing_value_in_a_tables_file_stops_the_fit(spark, stored, tmp_path):
+@pytest.mark.parametrize("few", [0, share._FEW_BYTES])
+def test_a_missing_value_in_a_tables_file_stops_the_fit(spark, stored, tmp_path, few, monkeypatch):
+    monkeypatch.setattr(share, "_FEW_BYTES", few)
     holed = stored.withColumn("ttl_mean", F.when(F.col("source_line") != 2, F.col("ttl_mean")))
     holed.write.format("delta").partitionBy("split").save(str(tmp_path / "holed"))
-    with pytest.raises(ContractError, match=r"features are missing: ttl_mean \(\d+ rows\)"):
+    kind, said = (ContractError, "") if few else (Exception, f"{ContractError.__name__}: ")
+    with pytest.raises(kind, match=rf"{said}features are missing: ttl_mean \(\d+ rows\)"):
         share.fit_forest(spark.read.format("delta").load(str(tmp_path / "holed")), PROBLEM, SHAPE, 3)
 
 

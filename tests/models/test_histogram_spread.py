@@ -166,7 +166,7 @@ def _as_on_a_cluster(monkeypatch):
 
 
 @pytest.mark.slow
-def test_all_executors_boost_rows_that_are_shared(flows, spark, tmp_path, monkeypatch):
+def test_all_executors_boost_rows_that_fit_into_one(flows, spark, tmp_path, monkeypatch):
     shape, asked = BoostShape(4, 4, 16, 0.3, sampling_threshold=0.3), []
     one, told = share.fit_boosting(flows, PROBLEM, shape, 3, validation=flows.limit(100))
     _as_on_a_cluster(monkeypatch)
@@ -188,26 +188,23 @@ def test_without_a_folder_that_every_node_sees_one_task_boosts(flows, spark, mon
 
 
 def test_files_hold_all_rows_in_order_and_their_hash_is_that_of_the_rows(flows, tmp_path):
-    rows = share._rows(flows, PROBLEM)
-    edges = share._sketch_rows(rows, PROBLEM, 16).edges()
+    rows = share._by_tasks(flows, PROBLEM)
+    sketch = share._sketch_rows(rows, PROBLEM, 16)
+    edges = sketch.edges()
     binned, hashes = share._bin_rows(rows, PROBLEM, edges), set()
-    for frame in (rows, rows.repartition(5), rows.limit(599)):
-        dealing = spread.Spread(HorovodLauncher(flows.sparkSession), tmp_path, PROBLEM.features, edges, 3)
-        job = dealing._job("forest", Shape(4, 7, 16, "0.3", 1), 3, train=dealing._deal(frame))
+    for frame in (flows.coalesce(1), flows.repartition(5), flows.limit(599)):
+        dealing = spread.Spread(HorovodLauncher(flows.sparkSession), tmp_path, sketch, edges)
+        job = dealing._job("forest", Shape(4, 7, 16, "0.3", 1), 3, train=dealing._deal(share._by_tasks(frame, PROBLEM)))
         hashes.add(job["kept"])
         if frame.count() == 600:
-            assert len(job["files"]["train"]) > 2
+            starts = np.sum([starts for _, starts in job["files"]["train"]], axis=0)
+            assert starts[-1] == 600 and (np.abs(np.diff(starts) - 75) <= 1).all()
             parts = [spread.share_of(job, "train", ranks) for ranks in (Place(Meeting(2), rank) for rank in range(2))]
             for name in ("columns", "labels", "weights"):
                 assert np.array_equal(np.concatenate([getattr(p, name) for p in parts], axis=-1), getattr(binned, name))
             assert [p.first for p in parts] == [0, parts[0].labels.size]
     assert len(hashes) == 2
-    dealing.ranks = 3
-    job = dealing._job("boosting", BoostShape(4, 4, 16, 0.3), 3, train=dealing._deal_here(binned))
-    parts = [spread.share_of(job, "train", ranks) for ranks in (Place(Meeting(3), rank) for rank in range(3))]
-    assert np.array_equal(np.concatenate([p.columns for p in parts], axis=-1), binned.columns)
-    assert [(p.first, p.labels.size) for p in parts] == [(0, 200), (200, 200), (400, 200)]
-    job["files"]["train"][0] = (str(tmp_path / "gone.npz"), 1)
+    job["files"]["train"][0] = (str(tmp_path / "gone.npy"), [0] * 9)
     with pytest.raises(LaunchError, match="every node must see the run's folder"):
         spread.share_of(job, "train", Alone())
 

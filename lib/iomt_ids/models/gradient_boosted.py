@@ -54,7 +54,7 @@ class Params:
     node_memory_mb, parallel_classes : int
         Of ``mllib`` only.
     sharing : str
-        Of ``histogram`` only: see `random_forest.Params`.
+        Of ``histogram`` only: see `random_forest.Params`; where there are several executors, bins are always spread.
     workers, class_weight_power : int, float
         Of ``xgboost`` only: see `xgboosting.Distribution`.
     """

@@ -4,10 +4,9 @@ The first pass draws a sample to cut bins from, the second bins; few rows are fe
 than all that is done with them. What leaves a task is bytes: a sample, bins, trees; no row goes through Python by
 itself. Nothing depends on how rows are spread: the sample is that of the smallest hashes of `flow_id`, bins are put in
 its order, trees have seeds of their own. Trees of a forest are spread over tasks. Boosting is one task with a thread a core,
-because each round needs what the one before has learnt about every row; where there are more executors than one, ranks on all
-of them grow each tree together, from the rows that the driver has binned, as from those that are `spread`. Tasks leave the
-trees that they have finished in the run's folder, and find there what a task or a job before them has finished. More bins than
-an executor holds are not shared but `spread`.
+because each round needs what the one before has learnt about every row; where there are more executors than one, its bins are
+`spread` over ranks on all of them, which grow each tree together, as are more bins than an executor holds. Tasks leave the trees
+that they have finished in the run's folder, and find there what a task or a job before them has finished.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from iomt_ids.distributed.chunks import Chunks, chunks_of
 from iomt_ids.distributed.resume import ResumingLauncher
 from iomt_ids.distributed.shards import files_of_table
 from iomt_ids.models.histogram.bins import bin_rows
-from iomt_ids.models.histogram.blocks import ID, in_blocks, one_row, read_known
+from iomt_ids.models.histogram.blocks import ID, Block, ByTasks, KnownRows, in_blocks, one_row
 from iomt_ids.models.histogram.boost import Boosting, BoostShape, boost
 from iomt_ids.models.histogram.forest import Binned, Forest, Shape, Tree, grow
 from iomt_ids.models.histogram.keep import forest_chunks, found_or_grown
@@ -75,16 +74,16 @@ def fit_forest(
     ContractError
         If a feature is missing; of many rows, in the task.
     """
-    rows = _rows(flows, problem)
-    source = _fetch_few(flows, rows, problem)
+    rows = _by_tasks(flows, problem)
+    source = _fetch_few(rows, problem)
     sketch = _sketch_rows(source, problem, shape.bins)
     edges = sketch.edges(threads=_threads_here())
     if _is_spread(sharing, sketch, bytes_a_row=len(problem.features) + _BYTES_A_ROW):
-        with spread_over(launcher, rows.sparkSession, problem.features, edges, len(problem.labels)) as spread:
+        with spread_over(launcher, flows.sparkSession, sketch, edges) as spread:
             return spread.forest(rows, shape, seed)
     binned = _bin_rows(source, problem, edges)
     kept = chunks_of(launcher, lambda: _identity("forest", shape, seed, binned))
-    return Forest(tuple(_grow_as_tasks(rows, binned, shape, seed, kept)), len(problem.features), len(problem.labels))
+    return Forest(tuple(_grow_as_tasks(flows, binned, shape, seed, kept)), len(problem.features), len(problem.labels))
 
 
 def fit_boosting(
@@ -106,22 +105,19 @@ def fit_boosting(
     ContractError
         If a feature is missing; of many rows, in the task.
     """
-    rows = _rows(flows, problem)
-    source = _fetch_few(flows, rows, problem)
+    rows = _by_tasks(flows, problem)
+    source = _fetch_few(rows, problem)
     sketch = _sketch_rows(source, problem, shape.bins)
     needed = 2 * len(problem.features) + _BYTES_A_ROW + _BYTES_A_SCORE * len(problem.labels)
     edges = sketch.edges(threads=_threads_here())
-    held_out = _rows(validation, problem) if shape.patience else None
-    if _is_spread(sharing, sketch, bytes_a_row=needed):
-        with spread_over(launcher, rows.sparkSession, problem.features, edges, len(problem.labels)) as spread:
+    held_out = _by_tasks(validation, problem) if shape.patience else None
+    if _is_spread(sharing, sketch, bytes_a_row=needed) or _has_others(flows.sparkSession.sparkContext, launcher):
+        with spread_over(launcher, flows.sparkSession, sketch, edges) as spread:
             return spread.boosting(rows, held_out, shape, seed)
     binned = _bin_rows(source, problem, edges)
-    unseen = None if held_out is None else _bin_rows(_fetch_few(validation, held_out, problem), problem, edges)
-    if _has_others(rows.sparkSession.sparkContext, launcher):
-        with spread_over(launcher, rows.sparkSession, problem.features, edges, len(problem.labels)) as spread:
-            return spread.boosting_here(binned, unseen, shape, seed)
+    unseen = None if held_out is None else _bin_rows(_fetch_few(held_out, problem), problem, edges)
     kept = chunks_of(launcher, lambda: _identity("boosting", shape, seed, binned, *([unseen] if unseen else [])))
-    return _boost_as_task(rows, binned, unseen, shape, seed, kept)
+    return _boost_as_task(flows, binned, unseen, shape, seed, kept)
 
 
 def _rows(flows: DataFrame, problem: Problem) -> DataFrame:
@@ -146,18 +142,24 @@ class _Fetched(NamedTuple):
     values: np.ndarray
 
 
-def _fetch_few(flows: DataFrame, rows: DataFrame, problem: Problem) -> DataFrame | _Fetched:
-    """The rows themselves if there are few, and some; otherwise still their table."""
-    named = [ID, problem.label_column, problem.copies_column]
+def _by_tasks(flows: DataFrame, problem: Problem) -> ByTasks:
+    rows, named = _rows(flows, problem), (ID, problem.label_column, problem.copies_column)
     found = files_of_table(flows, [*named, *problem.features])
-    many = rows.count() if found is None else found[1]
-    if not 0 < many * 8 * len(problem.features) <= _FEW_BYTES:
+    # Files of any other place are left to Spark, which knows how to get there.
+    if found is None or not all(Path(file).is_file() for file in found[0]):
+        return ByTasks.of_frame(rows, problem.features)
+    known = KnownRows(tuple(found[0]), named, tuple(problem.features), tuple(problem.labels))
+    return ByTasks.of_files(flows.sparkSession, known, found[1])
+
+
+def _fetch_few(rows: ByTasks, problem: Problem) -> ByTasks | _Fetched:
+    """The rows themselves if there are few, and some."""
+    if not 0 < rows.rows * 8 * len(problem.features) <= _FEW_BYTES:
         return rows
-    # A table's files are read where they are, unless only executors see them: Spark would turn every value round twice.
-    if found is not None and all(Path(file).is_file() for file in found[0]):
-        arrays = read_known(found[0], named, problem.features, problem.labels)
+    if rows.files:
+        arrays = rows.files.whole()
     else:
-        (arrays,) = in_blocks(iter(rows.toArrow().to_batches()), problem.features, rows=sys.maxsize)
+        (arrays,) = in_blocks(iter(rows.frame.toArrow().to_batches()), problem.features, rows=sys.maxsize)
     if not arrays[0].size:
         return rows
     order = np.argsort(arrays[0], kind="stable")
@@ -170,42 +172,41 @@ def _threads_here() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _sketch_rows(rows: DataFrame | _Fetched, problem: Problem, limit: int) -> Sketch:
+def _sketch_rows(rows: ByTasks | _Fetched, problem: Problem, limit: int) -> Sketch:
     features, classes = list(problem.features), len(problem.labels)
     if isinstance(rows, _Fetched):
         return Sketch.of(rows.ids, rows.labels, rows.values, classes, limit, threads=_threads_here())
 
-    def sketch(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def sketch(blocks: Iterator[Block]) -> Iterator[pa.RecordBatch]:
         mine = Sketch.empty(len(features), classes, limit)
-        for ids, labels, _, values in in_blocks(batches, features):
+        for ids, labels, _, values in blocks:
             mine = mine.merge(Sketch.of(ids, labels, values, classes, limit))
         if mine.counts.any():
             yield one_row(_SKETCH, mine.as_bytes())
 
     merged = Sketch.empty(len(features), classes, limit)
-    for row in rows.mapInArrow(sketch, _SKETCH).toArrow().to_pylist():
+    for row in rows.map(sketch, _SKETCH).to_pylist():
         merged = merged.merge(Sketch.from_bytes(list(row.values()), len(features), limit))
     return merged
 
 
-def _bin_rows(rows: DataFrame | _Fetched, problem: Problem, edges: Sequence[np.ndarray]) -> Binned:
-    features = list(problem.features)
+def _bin_rows(rows: ByTasks | _Fetched, problem: Problem, edges: Sequence[np.ndarray]) -> Binned:
     if isinstance(rows, _Fetched):
         return Binned(bin_rows(rows.values, edges, threads=_threads_here()), rows.labels, rows.weights, edges, len(problem.labels))
-    shared = rows.sparkSession.sparkContext.broadcast(list(edges))
+    cuts = list(edges)
 
-    def to_bins(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for *told, values in in_blocks(batches, features):
-            yield one_row(_BINS, [*[array.tobytes() for array in told], bin_rows(values, shared.value).tobytes()])
+    def to_bins(blocks: Iterator[Block]) -> Iterator[pa.RecordBatch]:
+        for *told, values in blocks:
+            yield one_row(_BINS, [*[array.tobytes() for array in told], bin_rows(values, cuts).tobytes()])
 
-    table = rows.mapInArrow(to_bins, _BINS).toArrow()
+    table = rows.map(to_bins, _BINS)
     ids, labels, weights = (
         np.concatenate([np.frombuffer(b.as_py(), kind) for b in table[name]] or [np.empty(0, kind)])
         for name, kind in (("flow_id", np.int64), ("label", np.uint8), ("weight", np.int64))
     )
-    blocks = [np.frombuffer(b.as_py(), np.uint8).reshape(len(features), -1) for b in table["bins"]]
+    blocks = [np.frombuffer(b.as_py(), np.uint8).reshape(len(cuts), -1) for b in table["bins"]]
     order = np.argsort(ids, kind="stable")
-    columns = np.empty((len(features), ids.size), np.uint8)
+    columns = np.empty((len(cuts), ids.size), np.uint8)
     for f, into in enumerate(columns):
         into[:] = np.concatenate([into[:0], *(block[f] for block in blocks)])[order]
     return Binned(columns, labels[order], weights[order], edges, len(problem.labels))
@@ -215,8 +216,8 @@ def _identity(what: str, shape: Any, seed: int, *binned: Binned) -> str:
     return identity_of(what, {"shape": asdict(shape), "seed": seed, "rows": [b.content() for b in binned]})
 
 
-def _grow_as_tasks(rows: DataFrame, binned: Binned, shape: Shape, seed: int, kept: Chunks) -> list[Tree]:
-    context = rows.sparkSession.sparkContext
+def _grow_as_tasks(flows: DataFrame, binned: Binned, shape: Shape, seed: int, kept: Chunks) -> list[Tree]:
+    context = flows.sparkSession.sparkContext
     chunks = forest_chunks(shape.trees, binned.labels.size)
     if _is_one_process(context):
         with ThreadPoolExecutor(context.defaultParallelism) as pool:
@@ -236,9 +237,9 @@ def _growing(shared: Any, shape: Shape, seed: int, kept: Chunks) -> Callable[[ra
 
 
 def _boost_as_task(
-    rows: DataFrame, binned: Binned, unseen: Binned | None, shape: BoostShape, seed: int, kept: Chunks
+    flows: DataFrame, binned: Binned, unseen: Binned | None, shape: BoostShape, seed: int, kept: Chunks
 ) -> tuple[Boosting, list[dict[str, float]]]:
-    context = rows.sparkSession.sparkContext
+    context = flows.sparkSession.sparkContext
     threads = _cores_of_an_executor(context)
     if _is_one_process(context):
         return _boosting(_Here((binned, unseen)), shape, seed, threads, kept)([0])[0]

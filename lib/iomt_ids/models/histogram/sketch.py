@@ -74,6 +74,22 @@ class Sketch:
         with ThreadPoolExecutor(threads) as pool:
             return list(pool.map(cut, self.distinct, self.rows.T))
 
+    def cut_ids(self, parts: int) -> np.ndarray:
+        """Ids at which all but the first of some parts begin, which have about as many rows each.
+
+        Returns
+        -------
+        ndarray of int64, shape (parts - 1,)
+            Ascending.
+        """
+        if not self.ids.size:
+            return np.zeros(parts - 1, np.int64)
+        order = np.argsort(self.ids)
+        stands_for = self.counts / np.maximum(np.bincount(self.labels, minlength=self.counts.size), 1)
+        before = np.cumsum(stands_for[self.labels[order]])
+        wanted = before[-1] * np.arange(1, parts) / parts
+        return self.ids[order][np.minimum(np.searchsorted(before, wanted), order.size - 1)]
+
     def as_bytes(self) -> list[bytes]:
         """Six byte strings, the inverse of `from_bytes`."""
         sizes = np.array([d.size for d in self.distinct], np.int64)

@@ -1,9 +1,9 @@
 """Trees that ranks grow together: every rank keeps a part of the rows, as bytes, and histograms are added up.
 
-Of rows that no single executor holds, Spark puts them into the order of `flow_id` and writes their bins as files; the driver
-writes the files of rows that it has binned. Ranks (`distributed.launch`) read a run of
-files each and grow the trees together (`levels`, `boost`). The first rank leaves finished trees in the run's folder, where
-the driver finds them: they never travel in one piece, and a dead rank costs what was not finished.
+Parts are ranges of `flow_id`. Each task bins its rows and writes them in order; a rank (`distributed.launch`) reads what is its
+of every task's file, and they grow the trees together (`levels`, `boost`): no row goes through the driver, or is shuffled. The
+first rank leaves finished trees in the run's folder, where the driver finds them: they never travel in one piece, and a dead rank
+costs what was not finished.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 from iomt_ids.contract.errors import LaunchError
 from iomt_ids.distributed.checkpoint import identity_of
@@ -30,23 +29,25 @@ from iomt_ids.distributed.launch import HorovodLauncher
 from iomt_ids.distributed.resume import ResumingLauncher
 from iomt_ids.distributed.work import Summing, Work
 from iomt_ids.models.histogram.bins import bin_rows
-from iomt_ids.models.histogram.blocks import ID, in_blocks
+from iomt_ids.models.histogram.blocks import Block, ByTasks
 from iomt_ids.models.histogram.boost import Boosting, BoostShape, RegressionTree, boost, losses_of
 from iomt_ids.models.histogram.forest import Binned, Forest, Shape, Tree
 from iomt_ids.models.histogram.keep import forest_chunks, found_or_grown, kept_trees, trees_from_bytes, trees_to_bytes
 from iomt_ids.models.histogram.levels import SMALL, grow_together
+from iomt_ids.models.histogram.sketch import Sketch
 
-# Files a rank: Spark sorts and bins as many rows at a time.
-_FILES_A_RANK = 4
-_DEALT = "first bigint, path string, rows bigint, content array<string>"
+# Parts a rank, so that fewer ranks than there were can share them evenly.
+_PARTS_A_RANK = 4
+_DEALT = "path string, starts array<bigint>, content array<string>"
 _FIRST, _SECOND, _SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(31)
 _MODEL = "boosting"
-# Files in the order of the rows, each with how many it has, and hashes of all rows, however they are dealt.
-_Dealt = tuple[list[tuple[str, int]], list[str]]
+# Files, each with where every part of its rows starts and the last one ends; and hashes of all rows, however they are dealt.
+_Dealt = tuple[list[tuple[str, list[int]]], list[str]]
+
 
 
 class Spread:
-    """Rows on disk in the order of `flow_id`, and the ranks that will read them.
+    """Rows on disk, and the ranks that will read them.
 
     Parameters
     ----------
@@ -54,42 +55,33 @@ class Spread:
         Starts the ranks, as many as it has slots.
     folder : Path
         Every node must see it.
-    features : sequence of str
-        Columns of the rows.
+    sketch : Sketch
+        Of the rows.
     edges : list of ndarray of float64
-        Thresholds between the bins of each.
-    classes : int
+        Thresholds between the bins of each feature.
     """
 
-    def __init__(self, launcher: Any, folder: Path, features: Sequence[str], edges: list[np.ndarray], classes: int) -> None:
+    def __init__(self, launcher: Any, folder: Path, sketch: Sketch, edges: list[np.ndarray]) -> None:
         self.launcher, self.folder = launcher, folder
-        self.features, self.edges, self.classes = list(features), edges, classes
+        self.edges, self.classes = edges, sketch.counts.size
         self.ranks = max(1, launcher.slots())
+        self.bounds = sketch.cut_ids(_PARTS_A_RANK * self.ranks)
         self.work = Path(tempfile.mkdtemp(prefix="bins-", dir=folder))
 
-    def forest(self, rows: DataFrame, shape: Shape, seed: int, *, small: int = SMALL) -> Forest:
+    def forest(self, rows: ByTasks, shape: Shape, seed: int, *, small: int = SMALL) -> Forest:
         """A forest, tree by tree on all ranks; ``small`` as in `levels.grow_together`."""
         job = self._job("forest", shape, seed, train=self._deal(rows))
         self._run(grow_rank, {**job, "small": small})
-        chunks = forest_chunks(shape.trees, sum(many for _, many in job["files"]["train"]))
+        chunks = forest_chunks(shape.trees, _rows_of(job))
         found = [kept_trees(wanted, Chunks(self.folder, job["kept"])) for wanted in chunks]
         return Forest(tuple(tree for trees in self._all(found) for tree in trees), len(self.edges), self.classes)
 
     def boosting(
-        self, rows: DataFrame, unseen: DataFrame | None, shape: BoostShape, seed: int
+        self, rows: ByTasks, unseen: ByTasks | None, shape: BoostShape, seed: int
     ) -> tuple[Boosting, list[dict[str, float]]]:
         """Boosted trees, round by round on all ranks; see `boost.boost`."""
         held_out = {} if unseen is None else {"unseen": self._deal(unseen)}
-        return self._boosted(self._job("boosting", shape, seed, train=self._deal(rows), **held_out))
-
-    def boosting_here(
-        self, binned: Binned, unseen: Binned | None, shape: BoostShape, seed: int
-    ) -> tuple[Boosting, list[dict[str, float]]]:
-        """The same of rows that the driver has binned and put into order."""
-        held_out = {} if unseen is None else {"unseen": self._deal_here(unseen)}
-        return self._boosted(self._job("boosting", shape, seed, train=self._deal_here(binned), **held_out))
-
-    def _boosted(self, job: dict[str, Any]) -> tuple[Boosting, list[dict[str, float]]]:
+        job = self._job("boosting", shape, seed, train=self._deal(rows), **held_out)
         self._run(boost_rank, job)
         (content,) = self._all([Chunks(self.folder, job["kept"]).load(_MODEL)])
         return boosting_from_bytes(content, len(self.edges))
@@ -107,22 +99,15 @@ class Spread:
         kept = identity_of(what, {**asked, "rows": {name: content for name, (_, content) in dealt.items()}})
         return {**asked, "files": {name: files for name, (files, _) in dealt.items()}, "folder": str(self.folder), "kept": kept}
 
-    def _deal(self, rows: DataFrame) -> _Dealt:
-        ordered = rows.repartitionByRange(_FILES_A_RANK * self.ranks, ID).sortWithinPartitions(ID)
-        found = ordered.mapInArrow(_writing(self.work, self.features, self.edges), _DEALT).collect()
+    def _deal(self, rows: ByTasks) -> _Dealt:
+        found = rows.map(_writing(self.work, self.edges, self.bounds), _DEALT).to_pylist()
         hashes = [f"{sum(int(part['content'][i]) for part in found) % 2**64:016x}" for i in range(2)]
-        return [(part["path"], part["rows"]) for part in sorted(found, key=lambda part: part["first"])], hashes
-
-    def _deal_here(self, binned: Binned) -> _Dealt:
-        bounds = [binned.labels.size * part // self.ranks for part in range(self.ranks + 1)]
-        parts = [slice(*both) for both in pairwise(bounds)]
-        files = [_write(self.work, binned.labels[p], binned.weights[p], binned.columns[:, p]) for p in parts]
-        return [(str(file), part.stop - part.start) for file, part in zip(files, parts, strict=True)], [binned.content()]
+        return [(part["path"], part["starts"]) for part in found], hashes
 
 
 @contextmanager
 def spread_over(
-    launcher: Any, session: SparkSession, features: Sequence[str], edges: list[np.ndarray], classes: int
+    launcher: Any, session: SparkSession, sketch: Sketch, edges: list[np.ndarray]
 ) -> Iterator[Spread]:
     """Ranks for rows of a session, whose files are there while the block lasts; without a launcher, Horovod's.
 
@@ -131,7 +116,7 @@ def spread_over(
     with tempfile.TemporaryDirectory(prefix="iomt-ids-trees-") as elsewhere:
         folder = launcher.folder.absolute() if isinstance(launcher, ResumingLauncher) else Path(elsewhere)
         folder.mkdir(parents=True, exist_ok=True)
-        spread = Spread(launcher or HorovodLauncher(session), folder, features, edges, classes)
+        spread = Spread(launcher or HorovodLauncher(session), folder, sketch, edges)
         try:
             yield spread
         finally:
@@ -146,7 +131,7 @@ def grow_rank(job: dict[str, Any], ranks: Summing) -> tuple[dict[str, Any], byte
     def grow(wanted: range) -> list[Tree]:
         return [grow_together(share, shape, job["seed"], index, ranks, small=job["small"]) for index in wanted]
 
-    for wanted in forest_chunks(shape.trees, sum(rows for _, rows in job["files"]["train"])):
+    for wanted in forest_chunks(shape.trees, _rows_of(job)):
         found_or_grown(wanted, kept, partial(grow, wanted))
     return {"rows": int(share.labels.size)}, b""
 
@@ -161,7 +146,7 @@ def boost_rank(job: dict[str, Any], ranks: Summing) -> tuple[dict[str, Any], byt
 
 
 def share_of(job: dict[str, Any], name: str, ranks: Summing) -> Binned:
-    """The rows of one rank: some files after each other.
+    """The rows of one rank: some parts after each other.
 
     Raises
     ------
@@ -169,16 +154,26 @@ def share_of(job: dict[str, Any], name: str, ranks: Summing) -> Binned:
         If a file cannot be read from where this rank runs.
     """
     files, edges = job["files"][name], [np.array(e, np.float64) for e in job["edges"]]
-    start, stop = (len(files) * place // ranks.size for place in (ranks.rank, ranks.rank + 1))
-    parts = [(np.empty((len(edges), 0), np.uint8), np.empty(0, np.uint8), np.empty(0, np.int64))]
-    for path, _ in files[start:stop]:
+    found, first = [np.empty(0, _row(len(edges)))], 0
+    for path, starts in files:
+        start, stop = (starts[(len(starts) - 1) * place // ranks.size] for place in (ranks.rank, ranks.rank + 1))
+        first += start
         try:
-            with np.load(path, allow_pickle=False) as part:
-                parts.append((part["columns"], part["labels"], part["weights"]))
+            found.append(np.load(path, mmap_mode="r")[start:stop])
         except OSError as error:
             raise LaunchError(f"{path} cannot be read ({error}); every node must see the run's folder") from error
-    columns, labels, weights = (np.concatenate(arrays, axis=-1) for arrays in zip(*parts, strict=True))
-    return Binned(columns, labels, weights, edges, job["classes"], sum(rows for _, rows in files[:start]))
+    rows = np.concatenate(found)
+    rows = rows[np.argsort(rows["id"], kind="stable")]
+    columns, labels, weights = (np.ascontiguousarray(rows[field].T) for field in ("bins", "label", "weight"))
+    return Binned(columns, labels, weights, edges, job["classes"], first)
+
+
+def _rows_of(job: dict[str, Any]) -> int:
+    return sum(starts[-1] for _, starts in job["files"]["train"])
+
+
+def _row(features: int) -> np.dtype[Any]:
+    return np.dtype([("id", np.int64), ("weight", np.int64), ("label", np.uint8), ("bins", np.uint8, (features,))])
 
 
 def boosting_to_bytes(boosting: Boosting, curves: list[dict[str, float]]) -> bytes:
@@ -199,24 +194,23 @@ def boosting_from_bytes(content: bytes, features: int) -> tuple[Boosting, list[d
 
 
 def _writing(
-    folder: Path, features: Sequence[str], edges: Sequence[np.ndarray]
-) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        parts = [(ids, labels, weights, bin_rows(values, edges)) for ids, labels, weights, values in in_blocks(batches, features)]
+    folder: Path, edges: Sequence[np.ndarray], bounds: np.ndarray
+) -> Callable[[Iterator[Block]], Iterator[pa.RecordBatch]]:
+    def write(blocks: Iterator[Block]) -> Iterator[pa.RecordBatch]:
+        parts = [(ids, labels, weights, bin_rows(values, edges)) for ids, labels, weights, values in blocks]
         if not parts:
             return
         ids, labels, weights, columns = (np.concatenate(arrays, axis=-1) for arrays in zip(*parts, strict=True))
-        path = _write(folder, labels, weights, columns)
+        rows = np.empty(ids.size, _row(len(edges)))
+        rows["id"], rows["weight"], rows["label"], rows["bins"] = ids, weights, labels, columns.T
+        rows = rows[np.argsort(ids, kind="stable")]
+        path = folder / f"{uuid.uuid4().hex}.npy"  # another attempt writes another file
+        np.save(path, rows)
+        starts = [0, *np.searchsorted(rows["id"], bounds).tolist(), ids.size]
         content = [str(part) for part in _hashes(ids, labels, weights, columns)]
-        yield pa.RecordBatch.from_pylist([{"first": int(ids[0]), "path": str(path), "rows": ids.size, "content": content}])
+        yield pa.RecordBatch.from_pylist([{"path": str(path), "starts": starts, "content": content}])
 
     return write
-
-
-def _write(folder: Path, labels: np.ndarray, weights: np.ndarray, columns: np.ndarray) -> Path:
-    path = folder / f"{uuid.uuid4().hex}.npz"  # another attempt writes another file
-    np.savez(path, labels=labels, weights=weights, columns=columns)
-    return path
 
 
 def _hashes(ids: np.ndarray, labels: np.ndarray, weights: np.ndarray, columns: np.ndarray) -> tuple[int, int]:
