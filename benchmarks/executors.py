@@ -22,19 +22,17 @@ from pathlib import Path
 from typing import Any
 
 from fault_deep import Driver, own_cluster, say
-from fault_trees import SHARINGS, trees_of
+from fault_trees import SHARINGS, launcher_in, trees_of
 from forest import as_table, drawn_rows, problem_of, tell
 from pyarrow import parquet as pq
 from pyspark.sql import SparkSession
 from ranks import one_core_each
 
-from iomt_ids.distributed.launch import HorovodLauncher
-from iomt_ids.distributed.resume import Endurance, ResumingLauncher
 from iomt_ids.models.histogram.boost import BoostShape
 from iomt_ids.models.histogram.forest import Shape
 
 _SHAPES = {"forest": Shape(100, 10, 128, "sqrt", 1), "boosting": BoostShape(20, 5, 128, 0.2, patience=0)}
-_FILES, _SEED, _LONGEST_S, _PATIENCE_S = 4, 1, 1800.0, 120.0
+_FILES, _SEED, _LONGEST_S = 4, 1, 1800.0
 
 
 def drive(folder: Path) -> int:
@@ -43,11 +41,9 @@ def drive(folder: Path) -> int:
     session.sparkContext.setLogLevel("OFF")
     rows = session.read.parquet(str(folder / "rows")).filter("split = 'train'")
     problem = problem_of(*json.loads((folder / "shape.json").read_text()))
-    endurance = Endurance(1, 3, _PATIENCE_S)
     say({"ready": True})
     for number, (kind, sharing) in enumerate(map(str.split, sys.stdin)):
-        kept = folder / f"{session.sparkContext.applicationId}-{number}"
-        launcher = ResumingLauncher(HorovodLauncher(session), kept, endurance, lambda told: say({"told": told}))
+        launcher = launcher_in(session, folder / f"{session.sparkContext.applicationId}-{number}")
         begin = time.perf_counter()
         content = trees_of(_SHAPES[kind], rows, problem, _SEED, sharing, launcher)
         say({"seconds": time.perf_counter() - begin, "trees": hashlib.sha256(content).hexdigest()})

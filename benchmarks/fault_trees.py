@@ -57,6 +57,12 @@ def trees_of(
     return boosting_to_bytes(*fit_boosting(rows, problem, shape, seed, launcher, sharing, validation=rows))
 
 
+def launcher_in(session: SparkSession, folder: Path) -> ResumingLauncher:
+    """Ranks as the job starts them, with finished trees kept in the folder."""
+    endurance = Endurance(1, 3, _PATIENCE_S)
+    return ResumingLauncher(HorovodLauncher(session), folder, endurance, lambda told: say({"told": told}))
+
+
 def _write_rows(path: Path) -> None:
     dice = np.random.default_rng(1)
     label = dice.choice(_CLASSES, _ROWS, p=[0.5, 0.3, 0.15, 0.05])
@@ -74,10 +80,8 @@ def drive(folder: Path) -> int:
     say({"ready": True})
     for line in sys.stdin:
         name, kind, sharing = line.split()
-        endurance = Endurance(1, 3, _PATIENCE_S)
-        launcher = ResumingLauncher(HorovodLauncher(session), folder / name, endurance, lambda told: say({"told": told}))
         try:
-            content = trees_of(_SHAPES[kind], rows, _PROBLEM, 7, sharing, launcher)
+            content = trees_of(_SHAPES[kind], rows, _PROBLEM, 7, sharing, launcher_in(session, folder / name))
             say({"trees": hashlib.sha256(content).hexdigest()})
         except Exception as error:
             say({"error": repr(error)[-300:]})

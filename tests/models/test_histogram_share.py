@@ -30,7 +30,7 @@ def arrays(trees):
 
 @pytest.mark.parametrize("partitions", [1, 2, 5])
 def test_the_same_seed_gives_the_same_trees_on_any_number_of_partitions_fetched_or_not(flows, forest, partitions, monkeypatch):
-    rows = share._by_tasks(flows, PROBLEM)
+    rows = share._source_of(flows, PROBLEM)
     assert isinstance(share._fetch_few(rows, PROBLEM), share._Fetched)
     monkeypatch.setattr(share, "_FEW_BYTES", 8 * len(PROBLEM.features) * flows.count() - 1)
     assert share._fetch_few(rows, PROBLEM) is rows
@@ -60,11 +60,21 @@ def stored(spark, flows, tmp_path_factory):
 @pytest.mark.parametrize("seen", [True, False], ids=["read where they are", "left to Spark"])
 def test_a_tables_files_give_the_same_trees(stored, forest, seen, few, monkeypatch):
     monkeypatch.setattr(share, "_FEW_BYTES", few)
-    monkeypatch.setattr(blocks, "_ROWS", 70)
     if not seen:
         monkeypatch.setattr(share.Path, "is_file", lambda path: False)
-    assert bool(share._by_tasks(stored, PROBLEM).files) == seen
+    assert isinstance(share._source_of(stored, PROBLEM), blocks.TableRows) == seen
     assert arrays(share.fit_forest(stored, PROBLEM, SHAPE, 3).trees) == arrays(forest.trees)
+
+
+def test_pieces_of_a_tables_files_have_its_rows_block_by_block(stored, monkeypatch):
+    monkeypatch.setattr(blocks, "_ROWS", 70)
+    files = share._source_of(stored, PROBLEM).files
+    found = list(files.blocks(files.pieces()))
+    assert len(found) > 6 and max(ids.size for ids, *_ in found) <= 70
+    whole = files.whole()
+    assert whole[0].size == 600
+    for parts, wanted in zip(zip(*found, strict=True), whole, strict=True):
+        assert np.array_equal(np.concatenate(parts), wanted)
 
 
 @pytest.mark.parametrize("few", [0, share._FEW_BYTES])

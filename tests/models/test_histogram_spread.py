@@ -188,13 +188,13 @@ def test_without_a_folder_that_every_node_sees_one_task_boosts(flows, spark, mon
 
 
 def test_files_hold_all_rows_in_order_and_their_hash_is_that_of_the_rows(flows, tmp_path):
-    rows = share._by_tasks(flows, PROBLEM)
+    rows = share._source_of(flows, PROBLEM)
     sketch = share._sketch_rows(rows, PROBLEM, 16)
     edges = sketch.edges()
     binned, hashes = share._bin_rows(rows, PROBLEM, edges), set()
     for frame in (flows.coalesce(1), flows.repartition(5), flows.limit(599)):
         dealing = spread.Spread(HorovodLauncher(flows.sparkSession), tmp_path, sketch, edges)
-        job = dealing._job("forest", Shape(4, 7, 16, "0.3", 1), 3, train=dealing._deal(share._by_tasks(frame, PROBLEM)))
+        job = dealing._job("forest", Shape(4, 7, 16, "0.3", 1), 3, train=dealing._deal(share._source_of(frame, PROBLEM)))
         hashes.add(job["kept"])
         if frame.count() == 600:
             starts = np.sum([starts for _, starts in job["files"]["train"]], axis=0)

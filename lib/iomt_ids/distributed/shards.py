@@ -130,7 +130,7 @@ def count_rows(files: Sequence[str], copies: str | None = None) -> int:
         return sum(int(_whole(batch, copies).sum()) for batch in _record_batches(files, [copies]))
     total = 0
     for file in files:
-        with _open(file) as parquet:
+        with open_parquet(file) as parquet:
             total += parquet.metadata.num_rows
     return total
 
@@ -167,7 +167,7 @@ def _scaled(values: np.ndarray, center: float, spread: float) -> np.ndarray:
 
 def _record_batches(files: Sequence[str], columns: list[str]) -> Iterator[pa.RecordBatch]:
     for file in files:
-        with _open(file) as parquet:
+        with open_parquet(file) as parquet:
             yield from parquet.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False)
 
 
@@ -234,7 +234,14 @@ def _local(uri: str) -> str:
 
 
 @contextmanager
-def _open(file: str) -> Iterator[pq.ParquetFile]:
+def open_parquet(file: str) -> Iterator[pq.ParquetFile]:
+    """A file of a table, here or elsewhere, while the block lasts.
+
+    Raises
+    ------
+    LaunchError
+        If it cannot be read from where this runs.
+    """
     try:
         if "://" in file:
             system, path = pafs.FileSystem.from_uri(file)

@@ -135,7 +135,6 @@ class FittedMllibBoosting:
     def transform(self, flows: DataFrame, *, with_features: bool = True) -> DataFrame:
         """See `models.detector.FittedDetector`."""
         scored = with_vector(flows, self.problem, scaled=False)
-        unwanted = () if with_features else self.problem.features
         halves = [f"_half{index}" for index in range(len(self.models))]
         for half, model in zip(halves, self.models, strict=True):
             # MLlib's OneVsRestModel would go through a row-wise Python udf here; its models are these.
@@ -143,11 +142,15 @@ class FittedMllibBoosting:
             scored = named.transform(scored).withColumn(half, as_array(half)[1]).drop("_own", "_guess")
         if len(halves) == 1:
             negative = 1.0 / (1.0 + F.exp(2.0 * F.col(halves[0])))
-            return with_verdict(scored, self.problem, F.array(negative, 1.0 - negative), (*halves, *unwanted))
+            return with_verdict(
+                scored, self.problem, F.array(negative, 1.0 - negative), tuple(halves), with_features=with_features
+            )
         highest = F.greatest(*halves)
         odds = [F.exp(2.0 * (F.col(half) - highest)) for half in halves]
         total = sum(odds[1:], odds[0])
-        return with_verdict(scored, self.problem, F.array(*[o / total for o in odds]), (*halves, *unwanted))
+        return with_verdict(
+            scored, self.problem, F.array(*[o / total for o in odds]), tuple(halves), with_features=with_features
+        )
 
     def save(self, folder: Path) -> None:
         """Write each model in MLlib's own layout, ``0``, ``1`` and so on; stock Spark reads them."""

@@ -32,8 +32,7 @@ class FittedMllib:
     def transform(self, flows: DataFrame, *, with_features: bool = True) -> DataFrame:
         """See `models.detector.FittedDetector`."""
         scored = self.model.transform(with_vector(flows, self.problem, scaled=self.scaled))
-        unwanted = _OUTPUTS if with_features else (*_OUTPUTS, *self.problem.features)
-        return with_verdict(scored, self.problem, as_array("_probability"), unwanted)
+        return with_verdict(scored, self.problem, as_array("_probability"), _OUTPUTS, with_features=with_features)
 
     def save(self, folder: Path) -> None:
         """Write MLlib's own layout below the folder; stock Spark reads it."""

@@ -53,7 +53,9 @@ def training_rows(flows: DataFrame, problem: Problem, *, scaled: bool) -> DataFr
     return rows.repartition(tasks, "flow_id").sortWithinPartitions("flow_id").persist(StorageLevel.MEMORY_AND_DISK)
 
 
-def with_verdict(scored: DataFrame, problem: Problem, probabilities: Column, drop: tuple[str, ...]) -> DataFrame:
+def with_verdict(
+    scored: DataFrame, problem: Problem, probabilities: Column, drop: tuple[str, ...], *, with_features: bool
+) -> DataFrame:
     """Add `probability` over every class of the task and `prediction`, the likeliest label index.
 
     Parameters
@@ -61,7 +63,9 @@ def with_verdict(scored: DataFrame, problem: Problem, probabilities: Column, dro
     probabilities : Column
         Array of double, one entry a label of ``problem.labels``.
     drop : tuple of str
-        Columns that nobody needs any more.
+        Columns that only the model needed.
+    with_features : bool
+        Otherwise features are left out too.
     """
     position = {label: i for i, label in enumerate(problem.labels)}
     spread = [
@@ -72,7 +76,7 @@ def with_verdict(scored: DataFrame, problem: Problem, probabilities: Column, dro
         scored.withColumn("_known", probabilities)
         .withColumn("probability", F.array(*spread))
         .withColumn("prediction", likeliest.cast("int"))
-        .drop("_known", VECTOR, *drop)
+        .drop("_known", VECTOR, *drop, *(() if with_features else problem.features))
     )
 
 

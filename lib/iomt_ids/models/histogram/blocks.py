@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import groupby
+from operator import itemgetter
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 
+from iomt_ids.distributed.shards import open_parquet
 from iomt_ids.models.histogram.score import matrix, matrix_of
 from iomt_ids.models.vectors import CLASS, VALUES, WEIGHT
 
@@ -65,17 +68,27 @@ class KnownRows:
         ContractError
             Naming every feature with missing values.
         """
-        return self._block(pa.concat_tables(_parquet(file).read(columns=self._wanted()) for file in self.files))
+        tables = []
+        for file in self.files:
+            with open_parquet(file) as parquet:
+                tables.append(parquet.read(columns=self._wanted()))
+        return self._block(pa.concat_tables(tables))
 
     def pieces(self) -> list[tuple[str, int]]:
         """Row groups of the files."""
-        return [(file, group) for file in self.files for group in range(_parquet(file).num_row_groups)]
+        found = []
+        for file in self.files:
+            with open_parquet(file) as parquet:
+                found += [(file, group) for group in range(parquet.num_row_groups)]
+        return found
 
     def blocks(self, pieces: Sequence[tuple[str, int]]) -> Iterator[Block]:
         """Those of some row groups, in blocks as of `in_blocks`; raises as `whole`."""
-        for file, group in pieces:
-            for batch in _parquet(file).iter_batches(_ROWS, row_groups=[group], columns=self._wanted()):
-                yield self._block(pa.Table.from_batches([batch]))
+        for file, of_file in groupby(pieces, key=itemgetter(0)):
+            with open_parquet(file) as parquet:
+                groups = [group for _, group in of_file]
+                for batch in parquet.iter_batches(_ROWS, row_groups=groups, columns=self._wanted()):
+                    yield self._block(pa.Table.from_batches([batch]))
 
     def _wanted(self) -> list[str]:
         return [*self.named, *self.features]
@@ -87,54 +100,68 @@ class KnownRows:
         return ids, np.searchsorted(self.known, labels).astype(np.uint8), weights.astype(np.int64), matrix(table, self.features)
 
 
-@dataclass(frozen=True)
-class ByTasks:
-    """Rows as Spark's tasks meet them.
+class Source(Protocol):
+    """Rows that a fit learns from, wherever they are."""
 
-    Attributes
-    ----------
-    frame : DataFrame
-        What tasks are given: the rows, or numbers of pieces of files.
-    blocks : callable
-        What a task makes of it.
-    rows : int
-        How many there are, or more.
-    files : KnownRows or None
-        Where they are, if the driver sees them too.
-    """
+    def count(self) -> int:
+        """How many there are, or more."""
 
-    frame: DataFrame
-    blocks: Callable[[Iterator[pa.RecordBatch]], Iterator[Block]]
-    rows: int
-    files: KnownRows | None = None
-
-    @classmethod
-    def of_frame(cls, frame: DataFrame, features: Sequence[str]) -> ByTasks:
-        """Of rows that Spark reads."""
-        wanted = list(features)
-        return cls(frame, lambda batches: in_blocks(batches, wanted), frame.count())
-
-    @classmethod
-    def of_files(cls, session: SparkSession, files: KnownRows, rows: int) -> ByTasks:
-        """Of rows that tasks read by themselves: Spark would turn every value round twice."""
-        pieces = files.pieces()
-        tasks = max(4 * session.sparkContext.defaultParallelism, -(-rows // _ROWS_A_TASK))
-        numbers = session.range(0, len(pieces), 1, min(len(pieces), tasks))
-
-        def read(batches: Iterator[pa.RecordBatch]) -> Iterator[Block]:
-            for batch in batches:
-                yield from files.blocks([pieces[number] for number in batch.column("id").to_pylist()])
-
-        return cls(numbers, read, rows, files)
+    def whole(self) -> Block:
+        """All of them, here; there has to be one."""
 
     def map(self, function: Callable[[Iterator[Block]], Iterator[pa.RecordBatch]], schema: str) -> pa.Table:
-        """What tasks answer to their blocks."""
-        blocks = self.blocks
-        return self.frame.mapInArrow(lambda batches: function(blocks(batches)), schema).toArrow()
+        """What Spark's tasks answer to their blocks of them."""
 
 
-def _parquet(file: str) -> Any:
-    return pq.ParquetFile(file, memory_map=True)
+@dataclass(frozen=True)
+class FrameRows:
+    """Rows that Spark reads; see `Source`."""
+
+    frame: DataFrame
+    features: tuple[str, ...]
+
+    def count(self) -> int:
+        """A pass over the rows."""
+        return self.frame.count()
+
+    def whole(self) -> Block:
+        """Fetched by Spark."""
+        (arrays,) = in_blocks(iter(self.frame.toArrow().to_batches()), self.features, rows=sys.maxsize)
+        return arrays
+
+    def map(self, function: Callable[[Iterator[Block]], Iterator[pa.RecordBatch]], schema: str) -> pa.Table:
+        """See `Source`."""
+        features = self.features
+        return self.frame.mapInArrow(lambda batches: function(in_blocks(batches, features)), schema).toArrow()
+
+
+@dataclass(frozen=True)
+class TableRows:
+    """Rows that tasks read from files by themselves, since Spark would turn every value round twice; see `Source`."""
+
+    session: SparkSession
+    files: KnownRows
+    rows: int
+
+    def count(self) -> int:
+        """Of the files, whatever their labels."""
+        return self.rows
+
+    def whole(self) -> Block:
+        """Read by this process."""
+        return self.files.whole()
+
+    def map(self, function: Callable[[Iterator[Block]], Iterator[pa.RecordBatch]], schema: str) -> pa.Table:
+        """See `Source`."""
+        files, pieces = self.files, self.files.pieces()
+        tasks = max(4 * self.session.sparkContext.defaultParallelism, -(-self.rows // _ROWS_A_TASK))
+        numbers = self.session.range(0, len(pieces), 1, min(len(pieces), tasks))
+
+        def answer(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            mine = [pieces[number] for batch in batches for number in batch.column("id").to_pylist()]
+            return function(files.blocks(mine))
+
+        return numbers.mapInArrow(answer, schema).toArrow()
 
 
 def one_row(schema: str, values: Sequence[bytes]) -> pa.RecordBatch:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -33,7 +32,7 @@ from iomt_ids.distributed.chunks import Chunks, chunks_of
 from iomt_ids.distributed.resume import ResumingLauncher
 from iomt_ids.distributed.shards import files_of_table
 from iomt_ids.models.histogram.bins import bin_rows
-from iomt_ids.models.histogram.blocks import ID, Block, ByTasks, KnownRows, in_blocks, one_row
+from iomt_ids.models.histogram.blocks import ID, Block, FrameRows, KnownRows, Source, TableRows, one_row
 from iomt_ids.models.histogram.boost import Boosting, BoostShape, boost
 from iomt_ids.models.histogram.forest import Binned, Forest, Shape, Tree, grow
 from iomt_ids.models.histogram.keep import forest_chunks, found_or_grown
@@ -74,7 +73,7 @@ def fit_forest(
     ContractError
         If a feature is missing; of many rows, in the task.
     """
-    rows = _by_tasks(flows, problem)
+    rows = _source_of(flows, problem)
     source = _fetch_few(rows, problem)
     sketch = _sketch_rows(source, problem, shape.bins)
     edges = sketch.edges(threads=_threads_here())
@@ -105,12 +104,12 @@ def fit_boosting(
     ContractError
         If a feature is missing; of many rows, in the task.
     """
-    rows = _by_tasks(flows, problem)
+    rows = _source_of(flows, problem)
     source = _fetch_few(rows, problem)
     sketch = _sketch_rows(source, problem, shape.bins)
     needed = 2 * len(problem.features) + _BYTES_A_ROW + _BYTES_A_SCORE * len(problem.labels)
     edges = sketch.edges(threads=_threads_here())
-    held_out = _by_tasks(validation, problem) if shape.patience else None
+    held_out = _source_of(validation, problem) if shape.patience else None
     if _is_spread(sharing, sketch, bytes_a_row=needed) or _has_others(flows.sparkSession.sparkContext, launcher):
         with spread_over(launcher, flows.sparkSession, sketch, edges) as spread:
             return spread.boosting(rows, held_out, shape, seed)
@@ -142,24 +141,21 @@ class _Fetched(NamedTuple):
     values: np.ndarray
 
 
-def _by_tasks(flows: DataFrame, problem: Problem) -> ByTasks:
+def _source_of(flows: DataFrame, problem: Problem) -> Source:
     rows, named = _rows(flows, problem), (ID, problem.label_column, problem.copies_column)
     found = files_of_table(flows, [*named, *problem.features])
     # Files of any other place are left to Spark, which knows how to get there.
     if found is None or not all(Path(file).is_file() for file in found[0]):
-        return ByTasks.of_frame(rows, problem.features)
+        return FrameRows(rows, tuple(problem.features))
     known = KnownRows(tuple(found[0]), named, tuple(problem.features), tuple(problem.labels))
-    return ByTasks.of_files(flows.sparkSession, known, found[1])
+    return TableRows(flows.sparkSession, known, found[1])
 
 
-def _fetch_few(rows: ByTasks, problem: Problem) -> ByTasks | _Fetched:
+def _fetch_few(rows: Source, problem: Problem) -> Source | _Fetched:
     """The rows themselves if there are few, and some."""
-    if not 0 < rows.rows * 8 * len(problem.features) <= _FEW_BYTES:
+    if not 0 < rows.count() * 8 * len(problem.features) <= _FEW_BYTES:
         return rows
-    if rows.files:
-        arrays = rows.files.whole()
-    else:
-        (arrays,) = in_blocks(iter(rows.frame.toArrow().to_batches()), problem.features, rows=sys.maxsize)
+    arrays = rows.whole()
     if not arrays[0].size:
         return rows
     order = np.argsort(arrays[0], kind="stable")
@@ -172,7 +168,7 @@ def _threads_here() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _sketch_rows(rows: ByTasks | _Fetched, problem: Problem, limit: int) -> Sketch:
+def _sketch_rows(rows: Source | _Fetched, problem: Problem, limit: int) -> Sketch:
     features, classes = list(problem.features), len(problem.labels)
     if isinstance(rows, _Fetched):
         return Sketch.of(rows.ids, rows.labels, rows.values, classes, limit, threads=_threads_here())
@@ -190,7 +186,7 @@ def _sketch_rows(rows: ByTasks | _Fetched, problem: Problem, limit: int) -> Sket
     return merged
 
 
-def _bin_rows(rows: ByTasks | _Fetched, problem: Problem, edges: Sequence[np.ndarray]) -> Binned:
+def _bin_rows(rows: Source | _Fetched, problem: Problem, edges: Sequence[np.ndarray]) -> Binned:
     if isinstance(rows, _Fetched):
         return Binned(bin_rows(rows.values, edges, threads=_threads_here()), rows.labels, rows.weights, edges, len(problem.labels))
     cuts = list(edges)

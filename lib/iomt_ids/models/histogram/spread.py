@@ -29,7 +29,7 @@ from iomt_ids.distributed.launch import HorovodLauncher
 from iomt_ids.distributed.resume import ResumingLauncher
 from iomt_ids.distributed.work import Summing, Work
 from iomt_ids.models.histogram.bins import bin_rows
-from iomt_ids.models.histogram.blocks import Block, ByTasks
+from iomt_ids.models.histogram.blocks import Block, Source
 from iomt_ids.models.histogram.boost import Boosting, BoostShape, RegressionTree, boost, losses_of
 from iomt_ids.models.histogram.forest import Binned, Forest, Shape, Tree
 from iomt_ids.models.histogram.keep import forest_chunks, found_or_grown, kept_trees, trees_from_bytes, trees_to_bytes
@@ -43,7 +43,6 @@ _FIRST, _SECOND, _SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE
 _MODEL = "boosting"
 # Files, each with where every part of its rows starts and the last one ends; and hashes of all rows, however they are dealt.
 _Dealt = tuple[list[tuple[str, list[int]]], list[str]]
-
 
 
 class Spread:
@@ -68,7 +67,7 @@ class Spread:
         self.bounds = sketch.cut_ids(_PARTS_A_RANK * self.ranks)
         self.work = Path(tempfile.mkdtemp(prefix="bins-", dir=folder))
 
-    def forest(self, rows: ByTasks, shape: Shape, seed: int, *, small: int = SMALL) -> Forest:
+    def forest(self, rows: Source, shape: Shape, seed: int, *, small: int = SMALL) -> Forest:
         """A forest, tree by tree on all ranks; ``small`` as in `levels.grow_together`."""
         job = self._job("forest", shape, seed, train=self._deal(rows))
         self._run(grow_rank, {**job, "small": small})
@@ -77,7 +76,7 @@ class Spread:
         return Forest(tuple(tree for trees in self._all(found) for tree in trees), len(self.edges), self.classes)
 
     def boosting(
-        self, rows: ByTasks, unseen: ByTasks | None, shape: BoostShape, seed: int
+        self, rows: Source, unseen: Source | None, shape: BoostShape, seed: int
     ) -> tuple[Boosting, list[dict[str, float]]]:
         """Boosted trees, round by round on all ranks; see `boost.boost`."""
         held_out = {} if unseen is None else {"unseen": self._deal(unseen)}
@@ -99,7 +98,7 @@ class Spread:
         kept = identity_of(what, {**asked, "rows": {name: content for name, (_, content) in dealt.items()}})
         return {**asked, "files": {name: files for name, (files, _) in dealt.items()}, "folder": str(self.folder), "kept": kept}
 
-    def _deal(self, rows: ByTasks) -> _Dealt:
+    def _deal(self, rows: Source) -> _Dealt:
         found = rows.map(_writing(self.work, self.edges, self.bounds), _DEALT).to_pylist()
         hashes = [f"{sum(int(part['content'][i]) for part in found) % 2**64:016x}" for i in range(2)]
         return [(part["path"], part["starts"]) for part in found], hashes
