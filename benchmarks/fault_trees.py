@@ -38,8 +38,8 @@ from iomt_ids.distributed.resume import Endurance, ResumingLauncher
 from iomt_ids.models.histogram.boost import BoostShape
 from iomt_ids.models.histogram.forest import Shape
 from iomt_ids.models.histogram.keep import trees_to_bytes
+from iomt_ids.models.histogram.ranks import boosting_to_bytes
 from iomt_ids.models.histogram.share import fit_boosting, fit_forest
-from iomt_ids.models.histogram.spread import boosting_to_bytes
 
 _ROWS, _FEATURES, _CLASSES = 20_000, 20, 4
 _PROBLEM = problem_of(_FEATURES, _CLASSES)

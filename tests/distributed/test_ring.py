@@ -19,7 +19,7 @@ from hypothesis.extra import numpy as hnp
 
 from iomt_ids.distributed.rendezvous import Rendezvous
 from iomt_ids.distributed.ring import RingBackend, RingCommunicator
-from iomt_ids.distributed.work import gather
+from iomt_ids.distributed.work import gather_bytes
 
 _PATIENCE_S = 20.0
 
@@ -62,7 +62,7 @@ def test_more_than_any_buffer_holds_goes_round() -> None:
 def test_bytes_are_gathered() -> None:
     said = [b"", b"a", bytes(1000)]
     with _ring(3) as ranks:
-        assert _all(ranks, lambda one: gather(one, said[one.rank])) == [said] * 3
+        assert _all(ranks, lambda one: gather_bytes(one, said[one.rank])) == [said] * 3
 
 
 def test_a_neighbour_that_is_silent_or_gone_is_a_loss() -> None:

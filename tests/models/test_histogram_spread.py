@@ -12,9 +12,9 @@ from iomt_ids.contract.errors import ConfigError, LaunchError
 from iomt_ids.distributed.chunks import Chunks, SharedChunks
 from iomt_ids.distributed.launch import HorovodLauncher
 from iomt_ids.distributed.resume import Endurance, ResumingLauncher
-from iomt_ids.distributed.work import Alone, gather
+from iomt_ids.distributed.work import Alone, gather_bytes
 from iomt_ids.models.gradient_boosted import DETECTOR as BOOSTED
-from iomt_ids.models.histogram import levels, share, spread
+from iomt_ids.models.histogram import levels, ranks, share, spread
 from iomt_ids.models.histogram.boost import BoostShape, boost
 from iomt_ids.models.histogram.forest import Shape, grow
 from iomt_ids.models.histogram.levels import grow_together
@@ -64,6 +64,13 @@ class Place(Alone):
         self.meeting.barrier.wait()
         return total
 
+    def gather(self, own):
+        self.meeting.told[self.rank] = own.reshape(-1)
+        self.meeting.barrier.wait()
+        told = list(self.meeting.told)
+        self.meeting.barrier.wait()
+        return told
+
 
 def dealt(binned, ends):
     """Parts of rows, in order."""
@@ -110,15 +117,15 @@ def test_boosting_on_ranks_is_boosting_of_all_rows(monkeypatch, classes, shape, 
     )
     for boosting, told in found:
         assert as_bytes(boosting) == as_bytes(wanted) and told == curves
-    again, told = spread.boosting_from_bytes(spread.boosting_to_bytes(wanted, curves), 6)
+    again, told = ranks.boosting_from_bytes(ranks.boosting_to_bytes(wanted, curves), 6)
     assert as_bytes(again) == as_bytes(wanted) and told == curves
     assert [w.tolist() for w in again.weights] == [w.tolist() for w in wanted.weights]
 
 
 def test_bytes_of_every_rank_reach_every_rank():
     content = [b"", b"1234567", b"x" * 17]
-    assert Meeting(3).run(lambda ranks: gather(ranks, content[ranks.rank])) == [content] * 3
-    assert gather(Alone(), b"abc") == [b"abc"]
+    assert Meeting(3).run(lambda ranks: gather_bytes(ranks, content[ranks.rank])) == [content] * 3
+    assert gather_bytes(Alone(), b"abc") == [b"abc"]
 
 
 def test_only_the_first_rank_reads_and_writes_parts(tmp_path):
@@ -199,14 +206,14 @@ def test_files_hold_all_rows_in_order_and_their_hash_is_that_of_the_rows(flows, 
         if frame.count() == 600:
             starts = np.sum([starts for _, starts in job["files"]["train"]], axis=0)
             assert starts[-1] == 600 and (np.abs(np.diff(starts) - 75) <= 1).all()
-            parts = [spread.share_of(job, "train", ranks) for ranks in (Place(Meeting(2), rank) for rank in range(2))]
+            parts = [ranks.share_of(job, "train", place) for place in (Place(Meeting(2), rank) for rank in range(2))]
             for name in ("columns", "labels", "weights"):
                 assert np.array_equal(np.concatenate([getattr(p, name) for p in parts], axis=-1), getattr(binned, name))
             assert [p.first for p in parts] == [0, parts[0].labels.size]
     assert len(hashes) == 2
     job["files"]["train"][0] = (str(tmp_path / "gone.npy"), [0] * 9)
     with pytest.raises(LaunchError, match="every node must see the run's folder"):
-        spread.share_of(job, "train", Alone())
+        ranks.share_of(job, "train", Alone())
 
 
 @pytest.mark.parametrize("detector", [DETECTOR, BOOSTED])

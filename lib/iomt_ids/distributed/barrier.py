@@ -26,7 +26,7 @@ from typing import IO, Any, cast
 import psutil
 from pyspark import BarrierTaskContext
 
-from iomt_ids.distributed.meeting import own_address
+from iomt_ids.distributed.meeting import JOIN_S, all_tell, own_address
 from iomt_ids.distributed.rendezvous import WATCH
 from iomt_ids.distributed.signed import ask
 from iomt_ids.distributed.work import RankResult, Work
@@ -86,14 +86,16 @@ def run_rank(order: Order, _rows: Iterable[Any]) -> Iterator[RankResult]:
     executor = context.getTaskInfos()[rank].address
     # Before anybody is waited for, so that the driver knows who has not come.
     is_wanted = _tell(order, "POST", rank) == "go on"
-    hosts = context.allGather(socket.gethostname())
+    host = socket.gethostname()
     # Set by Spark if the session asks for GPUs: one a rank, see conf/spark/gpu.conf.
     gpu = context.resources().get("gpu")
     started = time.monotonic()
-    result = RankResult(rank, hosts[rank], executor, 0.0)
+    result = RankResult(rank, host, executor, 0.0)
     try:
         if not is_wanted:
             raise _EndedError("was stopped before it started")
+        # Spark's own allGather looks for answers once a second.
+        hosts = all_tell(_place_of(order, rank), "hosts", "host", host, started + JOIN_S)
         facts, payload = _follow(order, rank, hosts, gpu.addresses[0] if gpu else "")
         result = replace(result, facts=facts, payload=payload)
     except _EndedError as end:
@@ -204,14 +206,17 @@ def _hand_over(
     process: subprocess.Popen[bytes], order: Order, rank: int, hosts: list[str], folder: str, gpu: str
 ) -> None:
     order_of_rank = {
-        "function": order.work.function, "job": order.work.job, "folder": folder, "parent": os.getpid(), "gpu": gpu,
-        "rank": rank, "size": order.size, "backend": order.backend, "ranks_on_host": hosts.count(hosts[rank]),
-        "rendezvous": [order.host, order.port], "key": order.key.hex(), "timeout_s": order.timeout_s,
-        "has_tensors": order.work.has_tensors,
+        **_place_of(order, rank), "function": order.work.function, "job": order.work.job, "folder": folder,
+        "parent": os.getpid(), "gpu": gpu, "backend": order.backend, "ranks_on_host": hosts.count(hosts[rank]),
+        "timeout_s": order.timeout_s, "has_tensors": order.work.has_tensors,
     }
     # If it died at once, _wait sees how.
     with contextlib.suppress(BrokenPipeError), cast(IO[bytes], process.stdin) as pipe:
         pipe.write(json.dumps(order_of_rank).encode())
+
+
+def _place_of(order: Order, rank: int) -> dict[str, Any]:
+    return {"rank": rank, "size": order.size, "rendezvous": [order.host, order.port], "key": order.key.hex()}
 
 
 def _wait(process: subprocess.Popen[bytes], order: Order, rank: int) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from iomt_ids.contract.errors import LaunchError
 from iomt_ids.distributed.resume import ResumingLauncher
-from iomt_ids.distributed.work import Summing, gather
+from iomt_ids.distributed.work import Gathering, gather_bytes
 
 _HASH_BYTES = 32
 
@@ -76,13 +76,13 @@ NOTHING_KEPT = Chunks(None, "")
 class SharedChunks:
     """Parts of a training on several ranks: the first reads and writes, all get what it has read; see `Chunks`."""
 
-    def __init__(self, chunks: Chunks, ranks: Summing) -> None:
+    def __init__(self, chunks: Chunks, ranks: Gathering) -> None:
         self._chunks, self._ranks = chunks, ranks
 
     def load(self, name: str) -> bytes | None:
         """What the first rank finds, on every rank."""
         found = self._chunks.load(name) if self._ranks.rank == 0 else None
-        return gather(self._ranks, found or b"")[0] or None
+        return gather_bytes(self._ranks, found or b"")[0] or None
 
     def save(self, name: str, content: bytes) -> None:
         """Write a part, which all ranks have, once."""

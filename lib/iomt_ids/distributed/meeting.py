@@ -11,6 +11,8 @@ from iomt_ids.distributed.signed import ask
 
 JOIN_S = 60.0
 _POLL_S = 0.05
+# HTTP's word for what will not come any more.
+GONE = 410
 
 
 def all_tell(order: dict[str, Any], scope: str, what: str, own: str, deadline: float) -> list[str]:
@@ -19,7 +21,7 @@ def all_tell(order: dict[str, Any], scope: str, what: str, own: str, deadline: f
     Parameters
     ----------
     order : dict
-        Of a rank, as `barrier` hands it over.
+        Of a rank: its ``rank``, the ``size``, and the ``rendezvous`` and ``key`` of the launch.
     scope, what : str
         What it is about.
     own : str
@@ -31,6 +33,8 @@ def all_tell(order: dict[str, Any], scope: str, what: str, own: str, deadline: f
     ------
     TimeoutError
         If a rank has not told it by then.
+    ConnectionError
+        If a rank has failed.
     """
     (host, port), key = order["rendezvous"], bytes.fromhex(order["key"])
     told, found = None, list[str]()
@@ -39,6 +43,8 @@ def all_tell(order: dict[str, Any], scope: str, what: str, own: str, deadline: f
         answer = told and ask(host, port, key, "GET", f"/{scope}/{what}-{len(found)}")
         if answer and answer[0] == 200:
             found.append(json.loads(answer[1]))
+        elif answer and answer[0] == GONE:
+            raise ConnectionError(f"a rank has failed before rank {len(found)} told its {what}")
         elif time.monotonic() > deadline:
             raise TimeoutError(f"rank {len(found)} has not told its {what} for {JOIN_S:.0f} s")
         else:

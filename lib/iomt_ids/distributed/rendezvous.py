@@ -17,12 +17,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import NamedTuple
 
+from iomt_ids.distributed.meeting import GONE
 from iomt_ids.distributed.signed import SIGNATURE, is_signed
 
 WATCH = "watch"
 _MOST_BYTES = 1 << 20
 _MOST_KEYS = 100_000
-_OK, _BAD, _REFUSED, _ABSENT, _GONE, _TOO_LARGE = 200, 400, 403, 404, 410, 413
+_OK, _BAD, _REFUSED, _ABSENT, _TOO_LARGE = 200, 400, 403, 404, 413
 
 
 class Failure(NamedTuple):
@@ -169,10 +170,13 @@ class _Handler(BaseHTTPRequestHandler):
         if scope == WATCH:
             self.server.watch.hear(int(name))
             failure = self.server.watch.first_failure
-            self._answer(_GONE, str(failure.rank).encode()) if failure else self._answer(_OK)
+            self._answer(GONE, str(failure.rank).encode()) if failure else self._answer(_OK)
             return
         value = self.server.values.get((scope, name))
-        self._answer(_ABSENT) if value is None else self._answer(_OK, value)
+        if value is None:
+            self._answer(GONE if self.server.watch.first_failure else _ABSENT)
+            return
+        self._answer(_OK, value)
 
     def do_POST(self) -> None:
         """A rank starts."""
@@ -182,7 +186,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(_BAD)
             return
         self.server.watch.start(int(asked[1]))
-        self._answer(_GONE if self.server.watch.first_failure else _OK)
+        self._answer(GONE if self.server.watch.first_failure else _OK)
 
     def do_PUT(self) -> None:
         """A rank ends, or a value is stored."""

@@ -54,6 +54,16 @@ class RingCommunicator:
         """The sum over ranks of an array of double or of whole numbers; the same bits on every rank."""
         return self._sum(as_summed(values))
 
+    def gather(self, own: np.ndarray) -> list[np.ndarray]:
+        """A flat array of every rank, by rank, on every rank; see `work.Gathering`."""
+        sizes = np.zeros(self.size, np.int64)
+        sizes[self.rank] = own.size
+        found = [np.empty(size, own.dtype) for size in self._sum(sizes)]
+        found[self.rank] = np.ascontiguousarray(own).reshape(-1)
+        for turn in range(self.size - 1):
+            self._exchange(found[(self.rank - turn) % self.size], found[(self.rank - turn - 1) % self.size])
+        return found
+
     def mean_gradient(self, flat: Any) -> Any:
         """The mean over ranks of one flat tensor."""
         import tensorflow as tf

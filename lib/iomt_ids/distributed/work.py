@@ -78,6 +78,13 @@ class Summing(Protocol):
         """The sum over ranks of an array of double, or of whole numbers (int64, exactly), on every rank."""
 
 
+class Gathering(Summing, Protocol):
+    """The same, for what trees tell each other beside sums."""
+
+    def gather(self, own: np.ndarray) -> list[np.ndarray]:
+        """A flat array of every rank, by rank, on every rank; all of one kind, each of any length."""
+
+
 class Communicator(Summing, Protocol):
     """The same, with tensors."""
 
@@ -102,6 +109,10 @@ class Alone:
         """The values themselves."""
         return values
 
+    def gather(self, own: np.ndarray) -> list[np.ndarray]:
+        """The array itself."""
+        return [own.reshape(-1)]
+
     def broadcast(self, variables: list[Any]) -> None:
         """Nothing to do."""
 
@@ -120,15 +131,6 @@ def broadcast_by_sums(ranks: Summing, variables: list[Any]) -> None:
         variable.assign(ranks.sum(mine).astype(variable.numpy().dtype))
 
 
-def gather(ranks: Summing, content: bytes) -> list[bytes]:
+def gather_bytes(ranks: Gathering, content: bytes) -> list[bytes]:
     """Bytes of every rank, by rank, on every rank."""
-    sizes = np.zeros(ranks.size, np.int64)
-    sizes[ranks.rank] = len(content)
-    sizes = ranks.sum(sizes)
-    # Words that are zero on all ranks but one, so that their sum is what that one has.
-    words = -(-sizes // 8)
-    starts = np.cumsum(words) - words
-    everything = np.zeros(int(words.sum()), np.int64)
-    everything.view(np.uint8)[8 * starts[ranks.rank] :][: len(content)] = np.frombuffer(content, np.uint8)
-    joined = ranks.sum(everything).tobytes() if everything.size else b""
-    return [joined[8 * start : 8 * start + size] for start, size in zip(starts.tolist(), sizes.tolist(), strict=True)]
+    return [told.tobytes() for told in ranks.gather(np.frombuffer(content, np.uint8))]

@@ -15,7 +15,7 @@ import numpy as np
 
 from iomt_ids.contract.errors import ConfigError
 from iomt_ids.distributed.chunks import NOTHING_KEPT, Chunks, SharedChunks, chunk_size
-from iomt_ids.distributed.work import Alone, Summing
+from iomt_ids.distributed.work import Alone, Gathering
 from iomt_ids.models.histogram.descend import find_leaves, pack_nodes
 from iomt_ids.models.histogram.forest import Binned, Splits, cuts_of, importances_of, thresholds_of, tree_seed
 from iomt_ids.models.histogram.keep import trees_from_bytes, trees_to_bytes
@@ -117,7 +117,7 @@ class _Scores:
     """Scores and probabilities of rows, of every class; of two classes, the first keeps its score of 0."""
 
     def __init__(
-        self, binned: Binned, prior: np.ndarray, pool: ThreadPoolExecutor, threads: int, ranks: Summing
+        self, binned: Binned, prior: np.ndarray, pool: ThreadPoolExecutor, threads: int, ranks: Gathering
     ) -> None:
         self.first, self.ranks = binned.first, ranks
         self.columns, self.labels, self.weights = binned.columns, binned.labels, binned.weights
@@ -137,7 +137,7 @@ class _Scores:
 
 def boost(
     binned: Binned, shape: BoostShape, seed: int, *, threads: int, unseen: Binned | None = None,
-    kept: Chunks | SharedChunks = NOTHING_KEPT, ranks: Summing = _ALONE,
+    kept: Chunks | SharedChunks = NOTHING_KEPT, ranks: Gathering = _ALONE,
 ) -> tuple[Boosting, list[dict[str, float]]]:
     """Boost trees; the same rows in the same order and the same seed give the same bytes, whatever the threads.
 
@@ -148,7 +148,7 @@ def boost(
         are dropped. With none, or patience 0, all rounds count.
     kept : Chunks
         Where finished rounds are looked for and left.
-    ranks : Summing
+    ranks : Gathering
         Between which the rows lie, in order; one thread each, since all must call in the same order.
 
     Returns
@@ -243,7 +243,6 @@ class _Grower:
         self.binned, self.known, self.held_out, self.shape = binned, known, held_out, shape
         self.own = [1] if binned.classes == 2 else list(range(binned.classes))
         self.n_bins = np.array([e.size + 1 for e in binned.edges], np.int64)
-        self.table = np.ascontiguousarray(binned.columns.T)
         heaviest = max(1, int(known.ranks.sum(np.array([binned.weights.sum(dtype=np.int64)]))[0]))
         self.unit = 2.0 ** min(_FINEST, int(np.log2((2**31 - 1) / heaviest)))
         rows = binned.labels.size
@@ -260,7 +259,8 @@ class _Grower:
             known.first,
         )
         asked = (
-            self.table, self.n_bins, rows[:n], codes[:n], shape.depth, self.unit, shape.penalty, shape.curvature_per_leaf
+            self.binned.table, known.columns, self.n_bins, rows[:n], codes[:n], shape.depth, self.unit, shape.penalty,
+            shape.curvature_per_leaf,
         )
         feature, cut, right = grow_newton_tree(*asked) if known.ranks.size == 1 else grow_newton_together(*asked, known.ranks)
         find_leaves(known.columns, nodes := pack_nodes(feature, cut, right), leaves)
@@ -293,11 +293,11 @@ class _Grower:
             add_values(self.held_out.scores[own], elsewhere, moves)
 
 
-def _rows(binned: Binned, ranks: Summing) -> int:
+def _rows(binned: Binned, ranks: Gathering) -> int:
     return int(ranks.sum(np.array([binned.labels.size], np.int64))[0])
 
 
-def _prior(binned: Binned, ranks: Summing) -> np.ndarray:
+def _prior(binned: Binned, ranks: Gathering) -> np.ndarray:
     own = np.bincount(binned.labels, weights=binned.weights, minlength=binned.classes)
     counts = ranks.sum(own.astype(np.int64))  # of no rows, bincount has whole numbers and not doubles
     scores = np.log(np.clip(counts / max(counts.sum(), 1.0), _LEAST_SHARE, 1.0))

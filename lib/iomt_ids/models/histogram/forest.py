@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -133,6 +134,11 @@ class Binned:
     edges: Sequence[np.ndarray]
     classes: int
     first: int = 0
+
+    @cached_property
+    def table(self) -> np.ndarray:
+        """The same bins row by row, for what wants all of a row at once; of shape (rows, features), made when first wanted."""
+        return np.ascontiguousarray(self.columns.T)
 
     def content(self) -> str:
         """SHA-256 of the rows and of what their bins mean."""

@@ -8,13 +8,14 @@ are brought to one rank, which grows all that is below it (as Cisco's ORaF does 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
 from iomt_ids.contract.errors import ContractError
-from iomt_ids.distributed.work import Summing, gather
+from iomt_ids.distributed.work import Gathering, gather_bytes
 from iomt_ids.models.histogram.forest import (
     MOST_WEIGHT,
     Binned,
@@ -38,8 +39,8 @@ from iomt_ids.models.histogram.grow import (
 from iomt_ids.models.histogram.keep import trees_from_bytes, trees_to_bytes
 from iomt_ids.models.histogram.newton import LOW_HALF, best_split, fill
 
-# Weight of a node that one rank grows by itself: with 42 features its rows are a few megabytes.
-SMALL = 1 << 17
+# Weight of a node that one rank grows by itself: with 42 features its rows are a few megabytes, its histograms as many.
+SMALL = 1 << 16
 # Of histograms, or of rows, that travel at once.
 _MOST_BYTES = 32 << 20
 
@@ -99,7 +100,7 @@ class Rows:
         return node.start + int(divide(column, cut, *self.of(node), self._spare, self._spare_codes))
 
 
-def grow_together(share: Binned, shape: Shape, seed: int, index: int, ranks: Summing, *, small: int = SMALL) -> Tree:
+def grow_together(share: Binned, shape: Shape, seed: int, index: int, ranks: Gathering, *, small: int = SMALL) -> Tree:
     """One tree of a forest, as `forest.grow` grows it from the rows of all ranks in order.
 
     Parameters
@@ -113,7 +114,7 @@ def grow_together(share: Binned, shape: Shape, seed: int, index: int, ranks: Sum
 
 
 class _ForestTree:
-    def __init__(self, share: Binned, shape: Shape, seed: int, index: int, ranks: Summing) -> None:
+    def __init__(self, share: Binned, shape: Shape, seed: int, index: int, ranks: Gathering) -> None:
         self.share, self.shape, self.index, self.ranks = share, shape, index, ranks
         self.n_bins = np.array([e.size + 1 for e in share.edges], np.int64)
         self.wanted = features_wanted(shape.features_per_node, self.n_bins.size)
@@ -188,15 +189,15 @@ class _ForestTree:
 
     def _grow_below(self, nodes: list[Branch]) -> None:
         """Give each node's rows to one rank, and everybody what it has grown of them."""
-        counts = gather_arrays(self.ranks, np.array([node.stop - node.start for node in nodes], np.int64))
+        counts = self.ranks.gather(np.array([node.stop - node.start for node in nodes], np.int64))
         heavy = np.cumsum(np.sum(counts, axis=0)) * (self.n_bins.size + 8) // _MOST_BYTES if nodes else np.empty(0, int)
         mine: dict[int, Tree] = {}
         for batch in np.unique(heavy):
             some = np.flatnonzero(heavy == batch)
             parts = self._exchange([nodes[i] for i in some], np.array([c[some] for c in counts]))
-            mine |= {int(i): self._grown(nodes[i], *parts[j]) for j, i in enumerate(some) if j in parts}
-        told = gather(self.ranks, trees_to_bytes(list(mine.values())) if mine else b"")
-        places = gather_arrays(self.ranks, np.array(list(mine), np.int64))
+            mine |= {int(some[j]): self._grown(nodes[some[j]], *rows) for j, rows in parts.items()}
+        told = gather_bytes(self.ranks, trees_to_bytes(list(mine.values())) if mine else b"")
+        places = self.ranks.gather(np.array(list(mine), np.int64))
         for content, where in zip(told, places, strict=True):
             for i, tree in zip(where, trees_from_bytes(Tree, content)[0] if content else [], strict=True):
                 nodes[i].below = tree
@@ -205,15 +206,25 @@ class _ForestTree:
         """Bins and codes of those of the nodes that are this rank's to grow."""
         own = [self.rows.of(node) for node in nodes]
         rows, codes = (np.concatenate(arrays) for arrays in zip(*own, strict=True))
-        bins = gather_arrays(self.ranks, np.ascontiguousarray(self.share.columns[:, rows].T))
-        told = gather_arrays(self.ranks, codes)
+        bins = self.ranks.gather(self.share.table[rows])
+        told = self.ranks.gather(codes)
         starts = np.cumsum(counts, axis=1) - counts
         found = {}
-        for j in range((self.ranks.rank - self.index) % self.ranks.size, len(nodes), self.ranks.size):
+        for j in np.flatnonzero(self._owners(counts.sum(axis=0)) == self.ranks.rank).tolist():
             spans = [slice(s, s + n) for s, n in zip(starts[:, j], counts[:, j], strict=True)]
             columns = np.concatenate([b.reshape(-1, self.n_bins.size)[span] for b, span in zip(bins, spans, strict=True)])
             found[j] = np.ascontiguousarray(columns.T), np.concatenate([c[s] for c, s in zip(told, spans, strict=True)])
         return found
+
+    def _owners(self, rows: np.ndarray) -> np.ndarray:
+        """Which rank grows each node: the largest first, each to whoever has least to do."""
+        owners, loads = np.empty(rows.size, np.int64), np.zeros(self.ranks.size, np.int64)
+        # Trees begin with different ranks: often one node has most of the rows.
+        turns = np.roll(np.arange(self.ranks.size), self.index)
+        for j in np.argsort(-rows, kind="stable"):
+            owners[j] = turns[np.argmin(loads[turns])]
+            loads[owners[j]] += rows[j]
+        return owners
 
     def _grown(self, node: Branch, columns: np.ndarray, codes: np.ndarray) -> Tree:
         labels, weights = (codes & np.uint32(255)).astype(np.uint8), codes >> np.uint32(8)
@@ -247,50 +258,58 @@ def spliced(root: Branch, share: Binned) -> Tree:
 
 
 def grow_newton_together(
-    table: np.ndarray, n_bins: np.ndarray, rows: np.ndarray, codes: np.ndarray, depth: int, unit: float, penalty: float,
-    least: float, ranks: Summing,
+    table: np.ndarray, columns: np.ndarray, n_bins: np.ndarray, rows: np.ndarray, codes: np.ndarray, depth: int, unit: float,
+    penalty: float, least: float, ranks: Gathering,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One tree of boosting, as `newton.grow_newton_tree` grows it from the rows of all ranks; the same arguments."""
     mine, stride = Rows(rows, codes), int(n_bins.max())
 
-    def filled(nodes: list[Branch]) -> np.ndarray:
-        slabs = np.zeros((len(nodes), n_bins.size * stride), np.int64)
-        for slab, node in zip(slabs, nodes, strict=True):
-            fill(slab, table, *mine.of(node), np.uint32(stride))
-        return ranks.sum(slabs)
+    def filled(node: Branch) -> np.ndarray:
+        slab = np.zeros(n_bins.size * stride, np.int64)
+        fill(slab, table, *mine.of(node), np.uint32(stride))
+        return slab
 
     root = Branch(0, rows.size, 0, 0, 1)
-    slabs = filled([root])
-    root.sums = int(slabs[0, : n_bins[0]].sum())
-    waiting = [([root], slabs)]
-    at_once = max(1, _MOST_BYTES // slabs.nbytes)
+    own = filled(root)[None]
+    whole = ranks.sum(own)
+    root.sums = int(whole[0, : n_bins[0]].sum())
+    waiting = [([root], own, whole)]
+    at_once = max(1, _MOST_BYTES // own.nbytes)
     while waiting:
-        split, above = [], []
-        for node, slab in zip(*waiting.pop(), strict=True):
-            whole = node.sums
-            if node.level == depth or float(whole & LOW_HALF) < 2 * least * unit:
+        nodes, own, whole = waiting.pop()
+        split = []
+        for i, node in enumerate(nodes):
+            if node.level == depth or float(node.sums & LOW_HALF) < 2 * least * unit:
                 continue
-            score, f, b, left = best_split(slab, n_bins, stride, penalty * unit, max(least * unit, 1.0))
-            g, h = float(whole >> 32), float(whole & LOW_HALF)
+            score, f, b, left = best_split(whole[i], n_bins, stride, penalty * unit, max(least * unit, 1.0))
+            g, h = float(node.sums >> 32), float(node.sums & LOW_HALF)
             if f < 0 or score - g * g / (h + penalty * unit) <= 1e-6 * unit:
                 continue
-            node.split(f, b, mine.divide(node, table[:, f], b), int(left), whole - int(left))
-            split.append(node)
-            above.append(slab)
-        if split and split[0].level + 1 < depth:
-            waiting += _children(split, np.array(above), filled, at_once)
+            node.split(f, b, mine.divide(node, columns[f], b), int(left), node.sums - int(left))
+            split.append(i)
+        if split and nodes[0].level + 1 < depth:
+            waiting += _children([nodes[i] for i in split], own[split], whole[split], filled, ranks, at_once)
     return _in_preorder(root)
 
 
-def _children(split: list[Branch], above: np.ndarray, filled: Any, at_once: int) -> list[tuple[list[Branch], np.ndarray]]:
-    """Children of some nodes with their histograms, in groups: of each pair one is filled, the other is what is left."""
-    pairs = [(node.left, node.right) for node in split if node.left and node.right]
-    # The lighter one, as all ranks see it: how many rows it has is known of their own rows only.
-    lighter = [min(pair, key=lambda child: child.sums & LOW_HALF) for pair in pairs]
-    slabs = filled(lighter)
-    nodes = [*lighter, *(right if small is left else left for small, (left, right) in zip(lighter, pairs, strict=True))]
-    both = np.concatenate([slabs, above - slabs])
-    return [(nodes[i : i + at_once], both[i : i + at_once]) for i in range(0, len(nodes), at_once)][::-1]
+def _children(
+    parents: list[Branch], own: np.ndarray, whole: np.ndarray, filled: Callable[[Branch], np.ndarray], ranks: Gathering,
+    at_once: int,
+) -> list[tuple[list[Branch], np.ndarray, np.ndarray]]:
+    """Children of some nodes with their histograms of this rank's rows and of all, in groups.
+
+    Each rank fills those of the child of which it has fewer rows, and has the other's as what is left; left ones are added up.
+    """
+    pairs = [(node.left, node.right) for node in parents if node.left and node.right]
+    left = np.empty_like(own)
+    for i, (one, other) in enumerate(pairs):
+        is_smaller = one.stop - one.start <= other.stop - other.start
+        left[i] = filled(one) if is_smaller else own[i] - filled(other)
+    summed = ranks.sum(left)
+    nodes = [*(one for one, _ in pairs), *(other for _, other in pairs)]
+    own, whole = np.concatenate([left, own - left]), np.concatenate([summed, whole - summed])
+    spans = [slice(i, i + at_once) for i in range(0, len(nodes), at_once)]
+    return [(nodes[span], own[span], whole[span]) for span in spans][::-1]
 
 
 def _in_preorder(root: Branch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -307,8 +326,3 @@ def _in_preorder(root: Branch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     put(root)
     feature, cut, right = np.array(found, np.int32).T.copy()
     return feature, cut, right
-
-
-def gather_arrays(ranks: Summing, own: np.ndarray) -> list[np.ndarray]:
-    """A flat array of every rank, by rank, all of one kind."""
-    return [np.frombuffer(content, own.dtype) for content in gather(ranks, np.ascontiguousarray(own).tobytes())]

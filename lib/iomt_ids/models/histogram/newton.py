@@ -123,15 +123,17 @@ def best_split(slab: np.ndarray, n_bins: np.ndarray, stride: int, penalty: float
 
 @compiled
 def grow_newton_tree(
-    table: np.ndarray, n_bins: np.ndarray, rows: np.ndarray, codes: np.ndarray, depth: int, unit: float, penalty: float,
-    least: float,
+    table: np.ndarray, columns: np.ndarray, n_bins: np.ndarray, rows: np.ndarray, codes: np.ndarray, depth: int, unit: float,
+    penalty: float, least: float,
 ) -> Any:
     """Grow one tree; rows and codes are put into the order of its leaves.
 
     Parameters
     ----------
     table : ndarray of uint8, shape (all rows, features)
-        Bins, row by row.
+        Bins, row by row, as histograms want them.
+    columns : ndarray of uint8, shape (features, all rows)
+        The same, feature by feature, as dividing rows wants them.
     n_bins : ndarray of int64, shape (features,)
     rows : ndarray of uint32, shape (rows,)
     codes : ndarray of int64, shape (rows,)
@@ -172,7 +174,7 @@ def grow_newton_tree(
         if f < 0 or score - g * g / (h + penalty * unit) <= 1e-6 * unit:
             continue
         feature[node], cut[node] = f, b
-        middle = start + divide(table[:, f], b, rows[start:stop], codes[start:stop], spare, spare_codes)
+        middle = start + divide(columns[f], b, rows[start:stop], codes[start:stop], spare, spare_codes)
         if level + 1 < depth:
             small = np.int64(middle - start > stop - middle)
             here = slice(middle, stop) if small else slice(start, middle)
