@@ -5,8 +5,9 @@
 Prints one JSON line for the forest and one for boosting, each with its bins shared with every executor and spread over ranks.
 A standalone cluster of its own has two workers, each held to one core; the driver runs beside them. `ratio` is the seconds
 of one executor over those of two (2: nothing is lost), the median of interleaved pairs of fresh applications, each after a
-warm-up; `low` and `high` are the extremes. `same` says that trees are the same, bit for bit, on one and on two. Finished trees
-are kept on disk as the job keeps them. Rows are those of `benchmarks/forest.py`, as a table of the train split in Parquet.
+fit of a few trees; `low` and `high` are the extremes. `same` says that trees are the same, bit for bit, on one and on two.
+Finished trees are kept on disk as the job keeps them. Rows are those of `benchmarks/forest.py`, as a table of the train split
+in Parquet.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import statistics
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,8 @@ from iomt_ids.models.histogram.boost import BoostShape
 from iomt_ids.models.histogram.forest import Shape
 
 _SHAPES = {"forest": Shape(100, 10, 128, "sqrt", 1), "boosting": BoostShape(20, 5, 128, 0.2, patience=0)}
+# Compiled code, Python's workers and the rows' pages are there afterwards.
+_FEW = {"forest": replace(_SHAPES["forest"], trees=8), "boosting": replace(_SHAPES["boosting"], rounds=2)}
 _FILES, _SEED, _LONGEST_S = 4, 1, 1800.0
 
 
@@ -42,23 +46,23 @@ def drive(folder: Path) -> int:
     rows = session.read.parquet(str(folder / "rows")).filter("split = 'train'")
     problem = problem_of(*json.loads((folder / "shape.json").read_text()))
     say({"ready": True})
-    for number, (kind, sharing) in enumerate(map(str.split, sys.stdin)):
+    for number, (kind, sharing, shapes) in enumerate(map(str.split, sys.stdin)):
         launcher = launcher_in(session, folder / f"{session.sparkContext.applicationId}-{number}")
         begin = time.perf_counter()
-        content = trees_of(_SHAPES[kind], rows, problem, _SEED, sharing, launcher)
+        content = trees_of({"all": _SHAPES, "few": _FEW}[shapes][kind], rows, problem, _SEED, sharing, launcher)
         say({"seconds": time.perf_counter() - begin, "trees": hashlib.sha256(content).hexdigest()})
     session.stop()
     return 0
 
 
 def _application(folder: Path, properties: Path, executors: int) -> dict[tuple[str, str], dict[str, Any]]:
-    """Seconds and trees of every fit, the second of two."""
+    """Seconds and trees of every fit."""
     own = folder / f"{executors}.conf"
     own.write_text(properties.read_text(encoding="utf-8") + f"\nspark.cores.max {executors}\n", encoding="utf-8")
     driver, found = Driver(folder, own, __file__), {}
     for fit in itertools.product(_SHAPES, SHARINGS):
-        for _ in range(2):
-            driver.train(" ".join(fit))
+        for shapes in ("few", "all"):
+            driver.train(" ".join([*fit, shapes]))
             found[fit] = driver.wait(_LONGEST_S)
             if "trees" not in found[fit]:
                 driver.end()
@@ -106,4 +110,4 @@ def main(rows: int, pairs: int) -> int:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--drive"]:
         sys.exit(drive(Path(sys.argv[2])))
-    sys.exit(main(*(int(word) for word in [*sys.argv[1:], *("500000", "3")[len(sys.argv) - 1:]])))
+    sys.exit(main(*(int(word) for word in [*sys.argv[1:], *("4000000", "3")[len(sys.argv) - 1:]])))

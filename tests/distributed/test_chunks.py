@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from iomt_ids.contract.errors import LaunchError
-from iomt_ids.distributed.chunks import NOTHING_KEPT, Chunks, chunk_size, chunks_of
+from iomt_ids.distributed.chunks import NOTHING_KEPT, Chunks, chunk_size
 from iomt_ids.distributed.launch import InProcessLauncher
-from iomt_ids.distributed.resume import Endurance, ResumingLauncher
+from iomt_ids.distributed.resume import Endurance, ResumingLauncher, chunks_of
 
 _ONE = "a" * 64
 

@@ -196,9 +196,9 @@ def test_without_a_folder_that_every_node_sees_one_task_boosts(flows, spark, mon
 
 def test_files_hold_all_rows_in_order_and_their_hash_is_that_of_the_rows(flows, tmp_path):
     rows = share._source_of(flows, PROBLEM)
-    sketch = share._sketch_rows(rows, PROBLEM, 16)
+    sketch = share._sketch_rows(rows, PROBLEM, 16, None)
     edges = sketch.edges()
-    binned, hashes = share._bin_rows(rows, PROBLEM, edges), set()
+    binned, hashes = share._bin_rows(rows, PROBLEM, edges, None), set()
     for frame in (flows.coalesce(1), flows.repartition(5), flows.limit(599)):
         dealing = spread.Spread(HorovodLauncher(flows.sparkSession), tmp_path, sketch, edges)
         job = dealing._job("forest", Shape(4, 7, 16, "0.3", 1), 3, train=dealing._deal(share._source_of(frame, PROBLEM)))

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from iomt_ids.contract.errors import LaunchError
-from iomt_ids.distributed.resume import ResumingLauncher
 from iomt_ids.distributed.work import Gathering, gather_bytes
 
 _HASH_BYTES = 32
@@ -88,17 +85,6 @@ class SharedChunks:
         """Write a part, which all ranks have, once."""
         if self._ranks.rank == 0:
             self._chunks.save(name, content)
-
-
-def chunks_of(launcher: Any, identity: Callable[[], str]) -> Chunks:
-    """Parts in the folder of a launcher that resumes; with any other, none are kept.
-
-    Parameters
-    ----------
-    identity : callable
-        Of the training; called only if it is needed.
-    """
-    return Chunks(launcher.folder.absolute(), identity()) if isinstance(launcher, ResumingLauncher) else NOTHING_KEPT
 
 
 def chunk_size(parts: int, work: int, enough: int) -> int:

@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
 
 _CACHE = Path(".cache", "iomt_ids", "compiled")
 
@@ -61,3 +64,25 @@ def _name_by_content(function: Callable[..., Any], name: str) -> None:
     except (OSError, RuntimeError):  # no home, or not ours to write: a name that numba finds nothing behind
         target = Path("<no folder to keep machine code in>")
     function.__code__ = function.__code__.replace(co_filename=str(target))
+
+
+def _prefetch(typing_context: Any, table: Any, row: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        length = builder.extract_value(array.strides, 0)
+        byte, word = ir.IntType(8), ir.IntType(32)
+        first = builder.gep(builder.bitcast(array.data, byte.as_pointer()), [builder.mul(arguments[1], length)])
+        last = builder.gep(first, [builder.sub(length, length.type(1))])
+        call = builder.module.declare_intrinsic(
+            "llvm.prefetch", [byte.as_pointer()], ir.FunctionType(ir.VoidType(), [byte.as_pointer(), word, word, word])
+        )
+        for address in (first, last):
+            builder.call(call, [address, word(0), word(3), word(1)])  # to be read, often, data
+        return context.get_dummy_value()
+
+    return types.void(table, types.int64), generate
+
+
+# prefetch(table, row), in compiled code alone: have a row of a two-dimensional array brought into the cache while what comes before
+# it is worked on; the whole row, if it is not longer than a line of the cache. Changes no value.
+prefetch: Any = intrinsic(_prefetch)

@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from iomt_ids.contract.errors import LaunchError, RankLostError
 from iomt_ids.distributed.checkpoint import identity_of
+from iomt_ids.distributed.chunks import NOTHING_KEPT, Chunks
 from iomt_ids.distributed.launch import Launcher
 from iomt_ids.distributed.work import RankResult, Work
 
@@ -99,3 +101,19 @@ class ResumingLauncher:
             f"{there} of {ranks} slots are left after {self._endurance.replacement_wait_s:.0f} s; --resume goes on from the "
             "last checkpoint, or set train.ranks_at_least"
         )
+
+
+def chunks_of(launcher: Any, identity: Callable[[], str]) -> Chunks:
+    """Parts in the folder of a launcher that resumes; with any other, none are kept.
+
+    Parameters
+    ----------
+    identity : callable
+        Of the training; called only if it is needed.
+    """
+    return Chunks(folder, identity()) if (folder := folder_of(launcher)) else NOTHING_KEPT
+
+
+def folder_of(launcher: Any) -> Path | None:
+    """The folder of a launcher that resumes, which every node sees."""
+    return launcher.folder.absolute() if isinstance(launcher, ResumingLauncher) else None

@@ -7,10 +7,14 @@ import importlib
 import pkgutil
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from typing import TYPE_CHECKING
 
 from iomt_ids.contract.attacks import TASKS
 from iomt_ids.contract.errors import ConfigError, raise_all
-from iomt_ids.models.detector import Detector
+
+# Ranks that grow trees come through here, and start without Spark.
+if TYPE_CHECKING:
+    from iomt_ids.models.detector import Detector
 
 
 @cache

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sys
+import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
+from iomt_ids.contract.errors import LaunchError
 from iomt_ids.distributed.shards import open_parquet
 from iomt_ids.models.histogram.score import matrix, matrix_of
 from iomt_ids.models.vectors import CLASS, VALUES, WEIGHT
@@ -164,7 +168,54 @@ class TableRows:
         return numbers.mapInArrow(answer, schema).toArrow()
 
 
+def fetch(
+    rows: Source, function: Callable[[Iterator[Block]], Iterator[pa.RecordBatch]], schema: str, folder: Path | None
+) -> pa.Table:
+    """What tasks answer, where that is many bytes: as `Source.map`, or by files, which spares Spark to carry them.
+
+    Parameters
+    ----------
+    folder : Path or None
+        One that every node sees; nothing is left there.
+
+    Raises
+    ------
+    LaunchError
+        If what a task has written is not there.
+    """
+    if folder is None:
+        return rows.map(function, schema)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="answers-", dir=folder) as held:
+        found = [row["path"] for row in rows.map(_written(function, held), "path string").to_pylist()]
+        try:
+            tables = [pa.ipc.open_file(pa.memory_map(path)).read_all() for path in sorted(found)]
+        except OSError as error:
+            raise LaunchError(f"{folder} lacks what a task wrote ({error}); every node must see the run's folder") from error
+    # Mapped files stay readable when they have lost their names.
+    return pa.concat_tables(tables) if tables else pa.table({name: pa.array([], pa.binary()) for name in _names(schema)})
+
+
+def _written(
+    function: Callable[[Iterator[Block]], Iterator[pa.RecordBatch]], folder: str
+) -> Callable[[Iterator[Block]], Iterator[pa.RecordBatch]]:
+    def write(blocks: Iterator[Block]) -> Iterator[pa.RecordBatch]:
+        for batch in function(blocks):
+            path = Path(folder, uuid.uuid4().hex)  # another attempt writes another file
+            try:
+                with pa.ipc.new_file(path.as_posix(), batch.schema) as file:
+                    file.write_batch(batch)
+            except OSError as error:
+                raise LaunchError(f"{path} cannot be written ({error}); every node must see the run's folder") from error
+            yield pa.RecordBatch.from_pydict({"path": [path.as_posix()]})
+
+    return write
+
+
 def one_row(schema: str, values: Sequence[bytes]) -> pa.RecordBatch:
     """Byte strings as the one row of a batch; the schema is ``name binary, ...``."""
-    names = [field.split(" ")[0] for field in schema.split(", ")]
-    return pa.RecordBatch.from_pydict({n: pa.array([v], pa.binary()) for n, v in zip(names, values, strict=True)})
+    return pa.RecordBatch.from_pydict({n: pa.array([v], pa.binary()) for n, v in zip(_names(schema), values, strict=True)})
+
+
+def _names(schema: str) -> list[str]:
+    return [field.split(" ")[0] for field in schema.split(", ")]

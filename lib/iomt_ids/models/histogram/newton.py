@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from iomt_ids.distributed.compiled import compiled
+from iomt_ids.distributed.compiled import compiled, prefetch
 from iomt_ids.models.histogram.grow import divide, mix
 
 _HALF, LOW_HALF = np.int64(32), np.int64(0xFFFFFFFF)
 _S11 = np.uint64(11)
+# Rows of a node lie far from each other: each would be waited for longer than it takes to add it.
+_AHEAD = 8
 # Of the statistics of leaves, which are of all rows: sums of 2**31 rows stay below 2**63.
 FINE = 2.0**30
 
@@ -83,6 +85,8 @@ def draw_rows(
 def fill(slab: np.ndarray, table: np.ndarray, rows: np.ndarray, codes: np.ndarray, stride: np.uint32) -> None:
     """Add the words of some rows to the histograms of all features, which lie ``stride`` apart."""
     for i in range(rows.size):
+        if i + _AHEAD < rows.size:
+            prefetch(table, np.int64(rows[i + _AHEAD]))
         row, code, at = rows[i], codes[i], np.uint32(0)
         for f in range(np.uint32(table.shape[1])):
             slab[at + np.uint32(table[row, f])] += code

@@ -28,11 +28,11 @@ from pyspark.sql import functions as F
 from iomt_ids.contract.errors import ConfigError
 from iomt_ids.contract.problem import Problem
 from iomt_ids.distributed.checkpoint import identity_of
-from iomt_ids.distributed.chunks import Chunks, chunks_of
-from iomt_ids.distributed.resume import ResumingLauncher
+from iomt_ids.distributed.chunks import Chunks
+from iomt_ids.distributed.resume import ResumingLauncher, chunks_of, folder_of
 from iomt_ids.distributed.shards import files_of_table
 from iomt_ids.models.histogram.bins import bin_rows
-from iomt_ids.models.histogram.blocks import ID, Block, FrameRows, KnownRows, Source, TableRows, one_row
+from iomt_ids.models.histogram.blocks import ID, Block, FrameRows, KnownRows, Source, TableRows, fetch, one_row
 from iomt_ids.models.histogram.boost import Boosting, BoostShape, boost
 from iomt_ids.models.histogram.forest import Binned, Forest, Shape, Tree, grow
 from iomt_ids.models.histogram.keep import forest_chunks, found_or_grown
@@ -73,14 +73,14 @@ def fit_forest(
     ContractError
         If a feature is missing; of many rows, in the task.
     """
-    rows = _source_of(flows, problem)
+    rows, folder = _source_of(flows, problem), folder_of(launcher)
     source = _fetch_few(rows, problem)
-    sketch = _sketch_rows(source, problem, shape.bins)
+    sketch = _sketch_rows(source, problem, shape.bins, folder)
     edges = sketch.edges(threads=_threads_here())
     if _is_spread(sharing, sketch, bytes_a_row=len(problem.features) + _BYTES_A_ROW):
         with spread_over(launcher, flows.sparkSession, sketch, edges) as spread:
             return spread.forest(rows, shape, seed)
-    binned = _bin_rows(source, problem, edges)
+    binned = _bin_rows(source, problem, edges, folder)
     kept = chunks_of(launcher, lambda: _identity("forest", shape, seed, binned))
     return Forest(tuple(_grow_as_tasks(flows, binned, shape, seed, kept)), len(problem.features), len(problem.labels))
 
@@ -104,17 +104,17 @@ def fit_boosting(
     ContractError
         If a feature is missing; of many rows, in the task.
     """
-    rows = _source_of(flows, problem)
+    rows, folder = _source_of(flows, problem), folder_of(launcher)
     source = _fetch_few(rows, problem)
-    sketch = _sketch_rows(source, problem, shape.bins)
+    sketch = _sketch_rows(source, problem, shape.bins, folder)
     needed = 2 * len(problem.features) + _BYTES_A_ROW + _BYTES_A_SCORE * len(problem.labels)
     edges = sketch.edges(threads=_threads_here())
     held_out = _source_of(validation, problem) if shape.patience else None
     if _is_spread(sharing, sketch, bytes_a_row=needed) or _has_others(flows.sparkSession.sparkContext, launcher):
         with spread_over(launcher, flows.sparkSession, sketch, edges) as spread:
             return spread.boosting(rows, held_out, shape, seed)
-    binned = _bin_rows(source, problem, edges)
-    unseen = None if held_out is None else _bin_rows(_fetch_few(held_out, problem), problem, edges)
+    binned = _bin_rows(source, problem, edges, folder)
+    unseen = None if held_out is None else _bin_rows(_fetch_few(held_out, problem), problem, edges, folder)
     kept = chunks_of(launcher, lambda: _identity("boosting", shape, seed, binned, *([unseen] if unseen else [])))
     return _boost_as_task(flows, binned, unseen, shape, seed, kept)
 
@@ -168,7 +168,7 @@ def _threads_here() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _sketch_rows(rows: Source | _Fetched, problem: Problem, limit: int) -> Sketch:
+def _sketch_rows(rows: Source | _Fetched, problem: Problem, limit: int, folder: Path | None) -> Sketch:
     features, classes = list(problem.features), len(problem.labels)
     if isinstance(rows, _Fetched):
         return Sketch.of(rows.ids, rows.labels, rows.values, classes, limit, threads=_threads_here())
@@ -181,12 +181,14 @@ def _sketch_rows(rows: Source | _Fetched, problem: Problem, limit: int) -> Sketc
             yield one_row(_SKETCH, mine.as_bytes())
 
     merged = Sketch.empty(len(features), classes, limit)
-    for row in rows.map(sketch, _SKETCH).to_pylist():
+    for row in fetch(rows, sketch, _SKETCH, folder).to_pylist():
         merged = merged.merge(Sketch.from_bytes(list(row.values()), len(features), limit))
     return merged
 
 
-def _bin_rows(rows: Source | _Fetched, problem: Problem, edges: Sequence[np.ndarray]) -> Binned:
+def _bin_rows(
+    rows: Source | _Fetched, problem: Problem, edges: Sequence[np.ndarray], folder: Path | None
+) -> Binned:
     if isinstance(rows, _Fetched):
         return Binned(bin_rows(rows.values, edges, threads=_threads_here()), rows.labels, rows.weights, edges, len(problem.labels))
     cuts = list(edges)
@@ -195,12 +197,12 @@ def _bin_rows(rows: Source | _Fetched, problem: Problem, edges: Sequence[np.ndar
         for *told, values in blocks:
             yield one_row(_BINS, [*[array.tobytes() for array in told], bin_rows(values, cuts).tobytes()])
 
-    table = rows.map(to_bins, _BINS)
+    table = fetch(rows, to_bins, _BINS, folder)
     ids, labels, weights = (
-        np.concatenate([np.frombuffer(b.as_py(), kind) for b in table[name]] or [np.empty(0, kind)])
+        np.concatenate([np.frombuffer(b.as_buffer(), kind) for b in table[name]] or [np.empty(0, kind)])
         for name, kind in (("flow_id", np.int64), ("label", np.uint8), ("weight", np.int64))
     )
-    blocks = [np.frombuffer(b.as_py(), np.uint8).reshape(len(cuts), -1) for b in table["bins"]]
+    blocks = [np.frombuffer(b.as_buffer(), np.uint8).reshape(len(cuts), -1) for b in table["bins"]]
     order = np.argsort(ids, kind="stable")
     columns = np.empty((len(cuts), ids.size), np.uint8)
     for f, into in enumerate(columns):

@@ -25,7 +25,7 @@ from iomt_ids.contract.errors import LaunchError
 from iomt_ids.distributed.checkpoint import identity_of
 from iomt_ids.distributed.chunks import Chunks
 from iomt_ids.distributed.launch import HorovodLauncher
-from iomt_ids.distributed.resume import ResumingLauncher
+from iomt_ids.distributed.resume import folder_of
 from iomt_ids.distributed.work import Work
 from iomt_ids.models.histogram.bins import bin_rows
 from iomt_ids.models.histogram.blocks import Block, Source
@@ -112,7 +112,7 @@ def spread_over(
     Finished trees stay in the folder of a launcher that resumes.
     """
     with tempfile.TemporaryDirectory(prefix="iomt-ids-trees-") as elsewhere:
-        folder = launcher.folder.absolute() if isinstance(launcher, ResumingLauncher) else Path(elsewhere)
+        folder = folder_of(launcher) or Path(elsewhere)
         folder.mkdir(parents=True, exist_ok=True)
         spread = Spread(launcher or HorovodLauncher(session), folder, sketch, edges)
         try:
