@@ -8,6 +8,7 @@ import pickle
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import iomt_ids.distributed
+from iomt_ids.distributed.meeting import all_tell
 from iomt_ids.distributed.relay import Relay
 from iomt_ids.distributed.rendezvous import Rendezvous
 from iomt_ids.distributed.signed import ask, sign
@@ -100,6 +102,16 @@ def test_the_first_failure_is_kept_and_stops_the_others(server: Rendezvous) -> N
     _end(server, 0, "lost its connection")
     assert _ask(server, "GET", "/watch/0") == (410, b"1")
     assert server.first_failure == (1, "was killed", False)
+
+
+def test_after_a_failure_nobody_waits_for_what_will_not_come(server: Rendezvous) -> None:
+    order = {"rank": 1, "size": 2, "rendezvous": server.address, "key": server.key.hex()}
+    with pytest.raises(TimeoutError, match="rank 0 has not told its host"):
+        all_tell(order, "hosts", "host", "a", time.monotonic())
+    _end(server, 0, "was killed by SIGKILL")
+    assert _ask(server, "GET", "/hosts/host-1") == (200, b'"a"')
+    with pytest.raises(ConnectionError, match="a rank has failed before rank 0 told its host"):
+        all_tell(order, "hosts", "host", "a", time.monotonic() + 60)
 
 
 def test_a_rank_that_starts_twice_ends_the_launch(server: Rendezvous) -> None:

@@ -65,6 +65,22 @@ def test_bytes_are_gathered() -> None:
         assert _all(ranks, lambda one: gather_bytes(one, said[one.rank])) == [said] * 3
 
 
+@given(st.lists(hnp.arrays(np.uint32, st.integers(0, 9)), min_size=1, max_size=5))
+def test_arrays_of_any_length_reach_every_rank(said: list[np.ndarray]) -> None:
+    with _ring(len(said)) as ranks:
+        found = _all(ranks, lambda one: one.gather(said[one.rank]))
+    for heard in found:
+        for one, other in zip(heard, said, strict=True):
+            np.testing.assert_array_equal(one, other, strict=True)
+
+
+def test_a_table_is_gathered_row_by_row() -> None:
+    table = np.arange(600_000, dtype=np.uint8).reshape(-1, 6)[:, ::2]
+    with _ring(3) as ranks:
+        found = _all(ranks, lambda one: one.gather(table))
+    assert all(np.array_equal(told.reshape(table.shape), table) for heard in found for told in heard)
+
+
 def test_a_neighbour_that_is_silent_or_gone_is_a_loss() -> None:
     with _ring(2, timeout_s=0.2) as ranks, pytest.raises(TimeoutError, match="no neighbour of rank 0 has moved") as silent:
         ranks[0].sum(np.ones(4))

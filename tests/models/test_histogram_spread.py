@@ -2,10 +2,13 @@
 
 import ast
 import dataclasses
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from iomt_ids.contract.errors import ConfigError, LaunchError
@@ -14,7 +17,7 @@ from iomt_ids.distributed.launch import HorovodLauncher
 from iomt_ids.distributed.resume import Endurance, ResumingLauncher
 from iomt_ids.distributed.work import Alone, gather_bytes
 from iomt_ids.models.gradient_boosted import DETECTOR as BOOSTED
-from iomt_ids.models.histogram import levels, ranks, share, spread
+from iomt_ids.models.histogram import blocks, levels, ranks, share, spread
 from iomt_ids.models.histogram.boost import BoostShape, boost
 from iomt_ids.models.histogram.forest import Shape, grow
 from iomt_ids.models.histogram.levels import grow_together
@@ -128,6 +131,22 @@ def test_bytes_of_every_rank_reach_every_rank():
     assert gather_bytes(Alone(), b"abc") == [b"abc"]
 
 
+def test_ranks_start_without_what_takes_long_to_import():
+    asked = "import sys, iomt_ids.distributed.worker, iomt_ids.models.histogram.ranks; print(*sorted(sys.modules))"
+    told = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout.split()
+    assert "numba" in told and not {"pyspark", "pandas", "pyarrow", "tensorflow", "horovod"} & set(told)
+
+
+def test_who_grows_a_node_has_no_more_to_do_than_the_others():
+    rows = np.array([5, 90, 7, 40, 30, 20, 0, 8])
+    for index in range(3):
+        tree = levels._ForestTree(dealt(toy(), [])[0], Shape(1, 2, 16, "all", 1), 11, index, Alone())
+        tree.ranks = Place(Meeting(3), 0)
+        owners = tree._owners(rows)
+        assert sorted(np.bincount(owners, weights=rows, minlength=3)) == [55, 55, 90]
+        assert owners[1] == index  # trees begin with different ranks
+
+
 def test_only_the_first_rank_reads_and_writes_parts(tmp_path):
     Chunks(tmp_path / "0", "a" * 64).save("there", b"content")
 
@@ -214,6 +233,26 @@ def test_files_hold_all_rows_in_order_and_their_hash_is_that_of_the_rows(flows, 
     job["files"]["train"][0] = (str(tmp_path / "gone.npy"), [0] * 9)
     with pytest.raises(LaunchError, match="every node must see the run's folder"):
         ranks.share_of(job, "train", Alone())
+
+
+@pytest.mark.parametrize("rows", [600, 0])
+def test_answers_by_files_are_those_through_spark_and_nothing_is_left(flows, tmp_path, rows):
+    source = share._source_of(flows.limit(rows) if rows else flows.filter("false"), PROBLEM)
+    through = share._sketch_rows(source, PROBLEM, 16, None)
+    by_files = share._sketch_rows(source, PROBLEM, 16, tmp_path / "run")
+    assert by_files.as_bytes() == through.as_bytes() and by_files.counts.sum() == rows
+    edges = through.edges()
+    one, other = (share._bin_rows(source, PROBLEM, edges, folder) for folder in (None, tmp_path / "run"))
+    assert one.content() == other.content() and other.labels.size == rows
+    assert not list((tmp_path / "run").iterdir())
+
+
+def test_answers_that_others_do_not_see_are_named(flows, tmp_path, monkeypatch):
+    source = share._source_of(flows, PROBLEM)
+    monkeypatch.setattr(blocks.pa, "memory_map", lambda path: pa.OSFile("/gone/" + path))
+    with pytest.raises(LaunchError, match=r"lacks what a task wrote .*every node must see the run's folder"):
+        share._sketch_rows(source, PROBLEM, 16, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("detector", [DETECTOR, BOOSTED])

@@ -220,7 +220,7 @@ class _ForestTree:
         """Which rank grows each node: the largest first, each to whoever has least to do."""
         owners, loads = np.empty(rows.size, np.int64), np.zeros(self.ranks.size, np.int64)
         # Trees begin with different ranks: often one node has most of the rows.
-        turns = np.roll(np.arange(self.ranks.size), self.index)
+        turns = np.roll(np.arange(self.ranks.size), -self.index)
         for j in np.argsort(-rows, kind="stable"):
             owners[j] = turns[np.argmin(loads[turns])]
             loads[owners[j]] += rows[j]

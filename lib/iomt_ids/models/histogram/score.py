@@ -89,7 +89,7 @@ class FlatTrees:
 
     def sums(self, rows: np.ndarray, outputs: int) -> np.ndarray:
         """Values of each row's leaves, added tree by tree."""
-        columns, sums = bin_rows(np.ascontiguousarray(rows, np.float64), self.cuts), np.zeros((len(rows), outputs))
+        columns, sums = bin_rows(np.asarray(rows, np.float64), self.cuts), np.zeros((len(rows), outputs))
         _add_trees(columns, self.nodes, self.starts, self.leaves, self.values, self.first, sums)
         return sums
 
@@ -223,14 +223,14 @@ def _scoring(
 
 
 def matrix(batch: pa.RecordBatch | pa.Table, features: Sequence[str]) -> np.ndarray:
-    """Columns of a batch or a table as rows of doubles.
+    """Columns of a batch or a table as rows of doubles, which lie column by column as they did.
 
     Raises
     ------
     ContractError
         Naming every feature with missing values.
     """
-    rows = np.empty((batch.num_rows, len(features)))
+    rows = np.empty((batch.num_rows, len(features)), order="F")
     for place, name in enumerate(features):
         rows[:, place] = batch.column(name).cast(pa.float64()).to_numpy(zero_copy_only=False)
     return _complete(rows, features)

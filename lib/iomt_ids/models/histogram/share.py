@@ -222,8 +222,8 @@ def _grow_as_tasks(flows: DataFrame, binned: Binned, shape: Shape, seed: int, ke
             grown = pool.map(_growing(_Here(binned), shape, seed, kept), chunks)
             return [tree for trees in grown for tree in trees]
     shared = context.broadcast(binned)
-    # A few tasks a core: trees differ in size, and a killed task costs only its own trees.
-    tasks = min(len(chunks), 4 * max(1, context.defaultParallelism))
+    # Some tasks a core: trees differ in size, who has none left waits for the others, and a killed task costs only its own trees.
+    tasks = min(len(chunks), 16 * max(1, context.defaultParallelism))
     try:
         return context.parallelize(chunks, tasks).flatMap(_growing(shared, shape, seed, kept)).collect()
     finally:
