@@ -204,6 +204,16 @@ def test_all_executors_boost_rows_that_fit_into_one(flows, spark, tmp_path, monk
     assert list(tmp_path.rglob("rounds-*")) and not list(tmp_path.glob("bins-*"))
 
 
+def test_an_executor_that_died_before_the_ranks_start_is_not_waited_for(tmp_path, monkeypatch):
+    slots, asked = iter([2, 1]), []
+    launcher = ResumingLauncher(HorovodLauncher(None), tmp_path, Endurance(1, 0, 1.0), lambda _: None)
+    monkeypatch.setattr(launcher, "slots", lambda: next(slots))
+    monkeypatch.setattr(launcher, "run", lambda work, ranks: asked.append(ranks))
+    dealing = spread.Spread(launcher, tmp_path, share.Sketch.empty(2, 2, 16), [np.empty(0)] * 2)
+    dealing._run(ranks.grow_rank, {})
+    assert dealing.ranks == 2 and asked == [1]
+
+
 def test_without_a_folder_that_every_node_sees_one_task_boosts(flows, spark, monkeypatch):
     shape = BoostShape(2, 3, 16, 0.3, patience=0)
     one, _ = share.fit_boosting(flows, PROBLEM, shape, 3, validation=flows)

@@ -85,7 +85,9 @@ class Spread:
         return boosting_from_bytes(content, len(self.edges))
 
     def _run(self, function: Callable[..., Any], job: dict[str, Any]) -> None:
-        self.launcher.run(Work(f"{function.__module__}:{function.__name__}", job, has_tensors=False), self.ranks)
+        # An executor may have died since: the trees are the same on fewer ranks.
+        ranks = max(1, min(self.ranks, self.launcher.slots()))
+        self.launcher.run(Work(f"{function.__module__}:{function.__name__}", job, has_tensors=False), ranks)
 
     def _all(self, found: list[Any]) -> list[Any]:
         if any(one is None for one in found):
