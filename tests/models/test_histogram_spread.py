@@ -8,7 +8,6 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from iomt_ids.contract.errors import ConfigError, LaunchError
@@ -259,7 +258,7 @@ def test_answers_by_files_are_those_through_spark_and_nothing_is_left(flows, tmp
 
 def test_answers_that_others_do_not_see_are_named(flows, tmp_path, monkeypatch):
     source = share._source_of(flows, PROBLEM)
-    monkeypatch.setattr(blocks.pa, "memory_map", lambda path: pa.OSFile("/gone/" + path))
+    monkeypatch.setattr(blocks.Path, "read_bytes", lambda path: path.with_name("gone").read_text())
     with pytest.raises(LaunchError, match=r"lacks what a task wrote .*every node must see the run's folder"):
         share._sketch_rows(source, PROBLEM, 16, tmp_path)
     assert not list(tmp_path.iterdir())

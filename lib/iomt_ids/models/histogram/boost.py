@@ -243,6 +243,7 @@ class _Grower:
         self.binned, self.known, self.held_out, self.shape = binned, known, held_out, shape
         self.own = [1] if binned.classes == 2 else list(range(binned.classes))
         self.n_bins = np.array([e.size + 1 for e in binned.edges], np.int64)
+        self.table = binned.table  # made here, once, and not by the threads
         heaviest = max(1, int(known.ranks.sum(np.array([binned.weights.sum(dtype=np.int64)]))[0]))
         self.unit = 2.0 ** min(_FINEST, int(np.log2((2**31 - 1) / heaviest)))
         rows = binned.labels.size
@@ -259,7 +260,7 @@ class _Grower:
             known.first,
         )
         asked = (
-            self.binned.table, known.columns, self.n_bins, rows[:n], codes[:n], shape.depth, self.unit, shape.penalty,
+            self.table, known.columns, self.n_bins, rows[:n], codes[:n], shape.depth, self.unit, shape.penalty,
             shape.curvature_per_leaf,
         )
         feature, cut, right = grow_newton_tree(*asked) if known.ranks.size == 1 else grow_newton_together(*asked, known.ranks)

@@ -186,9 +186,7 @@ def _sketch_rows(rows: Source | _Fetched, problem: Problem, limit: int, folder: 
     return merged
 
 
-def _bin_rows(
-    rows: Source | _Fetched, problem: Problem, edges: Sequence[np.ndarray], folder: Path | None
-) -> Binned:
+def _bin_rows(rows: Source | _Fetched, problem: Problem, edges: Sequence[np.ndarray], folder: Path | None) -> Binned:
     if isinstance(rows, _Fetched):
         return Binned(bin_rows(rows.values, edges, threads=_threads_here()), rows.labels, rows.weights, edges, len(problem.labels))
     cuts = list(edges)
