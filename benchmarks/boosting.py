@@ -24,7 +24,7 @@ from sklearn.metrics import f1_score, log_loss
 
 from iomt_ids.models import gradient_boosted
 from iomt_ids.models.histogram.boost import BoostShape, boost
-from iomt_ids.models.histogram.forest import bin_all
+from iomt_ids.models.histogram.order import bin_all
 from iomt_ids.models.histogram.score import BoostingScorer
 
 _THREADS, _ROUNDS, _DEPTH, _BINS, _RATE, _SEED = 2, 20, 5, 128, 0.2, 1

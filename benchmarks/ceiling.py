@@ -40,8 +40,10 @@ from iomt_ids.contract.attacks import ATTACKS, attack_of, class_names, labels_of
 from iomt_ids.contract.flows import FLOW_COLUMNS, feature_names
 from iomt_ids.evaluate.bootstrap import f1_averages, f1_intervals, resampled_rows
 from iomt_ids.models.gradient_boosted import Params as BoostParams
+from iomt_ids.models.histogram.bins import bin_rows
 from iomt_ids.models.histogram.boost import BoostShape, boost
-from iomt_ids.models.histogram.forest import Binned, Shape, bin_all, bin_rows, grow_threaded
+from iomt_ids.models.histogram.forest import Shape, grow_threaded
+from iomt_ids.models.histogram.order import bin_all, side_by_side
 from iomt_ids.models.histogram.score import BoostingScorer, ForestScorer
 from iomt_ids.models.random_forest import Params as ForestParams
 from iomt_ids.prepare.past import past_of
@@ -130,9 +132,8 @@ def boosted(values: np.ndarray, dense: np.ndarray, classes: int) -> BoostingScor
     vector = np.unique(values, axis=0, return_inverse=True)[1].ravel()
     out = np.random.default_rng(_SEED).random(vector.max() + 1)[vector] < _HELD_OUT
     binned = bin_all(values[~out], dense[~out], classes, p.bins, _THREADS)
-    unseen = Binned(
-        bin_rows(values[out], binned.edges), dense[out].astype(np.uint8), np.ones(int(out.sum()), np.int64), binned.edges, classes
-    )
+    columns, weights = bin_rows(values[out], binned.edges), np.ones(int(out.sum()), np.int64)
+    unseen = side_by_side(columns, dense[out].astype(np.uint8), weights, binned.edges, classes)
     return BoostingScorer(boost(binned, shape, _SEED, threads=_THREADS, unseen=unseen)[0])
 
 

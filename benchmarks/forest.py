@@ -40,7 +40,8 @@ from sklearn.metrics import f1_score
 from iomt_ids.contract.problem import Problem, Scaling
 from iomt_ids.demo import demo_files
 from iomt_ids.models import random_forest
-from iomt_ids.models.histogram.forest import Shape, bin_all, grow_threaded
+from iomt_ids.models.histogram.forest import Shape, grow_threaded
+from iomt_ids.models.histogram.order import bin_all
 from iomt_ids.models.histogram.score import ForestScorer
 
 _ROOT = Path(__file__).resolve().parents[1]

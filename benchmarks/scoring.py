@@ -28,7 +28,8 @@ from iomt_ids.contract.problem import Problem
 from iomt_ids.contract.tables import spark_path
 from iomt_ids.models import gradient_boosted, random_forest
 from iomt_ids.models.gradient_boosted import FittedMllibBoosting
-from iomt_ids.models.histogram.forest import Forest, Shape, bin_all, grow_threaded
+from iomt_ids.models.histogram.forest import Forest, Shape, grow_threaded
+from iomt_ids.models.histogram.order import bin_all
 from iomt_ids.models.histogram.score import ForestScorer, Scorer
 from iomt_ids.models.mllib import FittedMllib
 

@@ -15,6 +15,7 @@ class ReferenceBoosting:
 
     def __init__(self, binned, shape, seed):
         self.columns, self.labels, self.classes, self.shape = binned.columns.astype(int), binned.labels, binned.classes, shape
+        self.numbers = binned.numbers.tolist()
         self.weights = [int(w) for w in binned.weights]
         self.edges, self.unit = binned.edges, 2.0 ** min(20, int(np.log2((2**31 - 1) / sum(self.weights))))
         shares = np.bincount(binned.labels, weights=binned.weights, minlength=binned.classes) / sum(self.weights)
@@ -36,7 +37,7 @@ class ReferenceBoosting:
             g = float(self.probabilities[own, row]) - float(label == own)
             size, up = abs(g), 1.0
             if size < threshold:
-                if (hashed(seed ^ row) >> 11) * 2.0**-53 * threshold >= size:
+                if (hashed(seed ^ self.numbers[row]) >> 11) * 2.0**-53 * threshold >= size:
                     continue
                 up = threshold / size
             whole = [int(np.floor(v * up * self.unit + 0.5)) * self.weights[row] for v in (g, size * (1 - size))]

@@ -11,8 +11,8 @@ from iomt_ids.contract.errors import ConfigError, ContractError
 from iomt_ids.models.gradient_boosted import DETECTOR, Params
 from iomt_ids.models.histogram import share
 from iomt_ids.models.histogram.boost import BoostShape, boost
-from iomt_ids.models.histogram.forest import bin_all
 from iomt_ids.models.histogram.layout import read_asked, read_boosting, write_boosting
+from iomt_ids.models.histogram.order import bin_all
 from iomt_ids.models.histogram.score import BoostingScorer
 from tests.builders import gold, problem
 from tests.models.stock_spark import require_same_verdicts, stock_spark

@@ -10,8 +10,8 @@ from xgboost import XGBClassifier
 
 from iomt_ids.contract.errors import ConfigError
 from iomt_ids.models.histogram.boost import BoostShape, boost
-from iomt_ids.models.histogram.forest import bin_all
 from iomt_ids.models.histogram.newton import draw_rows, softmax
+from iomt_ids.models.histogram.order import bin_all
 from iomt_ids.models.histogram.score import BoostingScorer
 from tests.models.boost_reference import reference_rounds
 from tests.models.test_histogram_forest import real_rows, toy
@@ -82,7 +82,7 @@ def test_drawn_rows_keep_the_sum_of_gradients():
     probability = dice.uniform(0, 0.05, 200_000).astype(np.float32)
     labels, weights = np.zeros(200_000, np.uint8), np.ones(200_000, np.int64)
     rows, codes = np.empty(200_000, np.uint32), np.empty(200_000, np.int64)
-    n = draw_rows(probability, labels, weights, 1, 0.05, 2.0**12, np.uint64(5), rows, codes, 0)
+    n = draw_rows(probability, labels, weights, np.arange(200_000, dtype=np.uint32), 0, 1, 0.05, 2.0**12, np.uint64(5), rows, codes)
     assert 0.48 < n / 200_000 < 0.52
     assert (codes[:n] >> 32).sum() / 2**12 == pytest.approx(probability.sum(dtype=float), rel=0.01)
 

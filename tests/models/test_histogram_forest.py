@@ -1,5 +1,7 @@
 """The compiled forest against a slow one, and against scikit-learn's on the real rows."""
 
+import dataclasses
+
 import numpy as np
 import pyarrow.csv as pacsv
 import pytest
@@ -7,7 +9,8 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import f1_score
 
 from iomt_ids.contract.errors import ConfigError
-from iomt_ids.models.histogram.forest import Shape, bin_all, features_wanted, grow, grow_threaded
+from iomt_ids.models.histogram.forest import Shape, features_wanted, grow, grow_threaded
+from iomt_ids.models.histogram.order import bin_all
 from iomt_ids.models.histogram.score import ForestScorer
 from tests.models.forest_reference import reference_tree
 
@@ -41,7 +44,7 @@ def test_trees_are_those_of_a_slow_reference(shape):
 
 def test_a_row_that_counts_twice_is_two_rows():
     binned = toy(rows=150)
-    heavy = type(binned)(binned.columns, binned.labels, np.arange(150) % 4, binned.edges, binned.classes)
+    heavy = dataclasses.replace(binned, weights=np.arange(150) % 4)
     shape = Shape(2, 5, 16, "sqrt", 1)
     assert [as_dicts(t) for t in grow(heavy, shape, 4, range(2))] == [reference_tree(heavy, shape, 4, i) for i in range(2)]
 
@@ -51,6 +54,21 @@ def test_a_tree_does_not_depend_on_the_others_nor_on_threads():
     alone = [as_dicts(grow(binned, shape, 2, [index])[0]) for index in (4, 3, 2, 1, 0)][::-1]
     assert [as_dicts(t) for t in grow_threaded(binned, shape, 2, threads=3).trees] == alone
     assert alone[0] != alone[1]
+
+
+def test_scores_are_sums_of_shares_and_equal_leaves_are_held_once():
+    forest = grow_threaded(toy(), Shape(5, 8, 16, "sqrt", 1), 2, threads=1)
+    rows, scorer = np.random.default_rng(1).normal(size=(1100, 6)), ForestScorer(forest)
+    sums = np.zeros((1100, 4))
+    for tree in forest.trees:
+        for row, into in zip(rows, sums, strict=True):
+            node = 0
+            while tree.feature[node] >= 0:
+                node = node + 1 if row[tree.feature[node]] <= tree.threshold[node] else tree.right[node]
+            into += tree.stats[node] / tree.stats[node].sum()
+    assert np.array_equal(scorer.trees.sums(rows, 4), sums)
+    leaves = np.concatenate([tree.stats[tree.feature < 0] for tree in forest.trees])
+    assert len(scorer.trees.values) == len(np.unique(leaves / leaves.sum(axis=1, keepdims=True), axis=0)) < len(leaves) / 2
 
 
 def test_another_seed_grows_other_trees():

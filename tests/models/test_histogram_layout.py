@@ -7,8 +7,9 @@ from pyspark.sql import functions as F
 
 from iomt_ids.contract.errors import ContractError
 from iomt_ids.contract.tables import spark_path
-from iomt_ids.models.histogram.forest import Shape, bin_all, grow_threaded
+from iomt_ids.models.histogram.forest import Shape, grow_threaded
 from iomt_ids.models.histogram.layout import read_forest, read_shape, write_forest
+from iomt_ids.models.histogram.order import bin_all
 from iomt_ids.models.histogram.score import ForestScorer, matrix
 from iomt_ids.models.random_forest import DETECTOR, Params
 from tests.builders import gold, problem

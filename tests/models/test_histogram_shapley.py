@@ -13,7 +13,8 @@ from iomt_ids.contract.errors import ConfigError, ContractError
 from iomt_ids.models import detectors, require_explainable
 from iomt_ids.models.gradient_boosted import FittedBoosting
 from iomt_ids.models.histogram.boost import BoostShape, boost
-from iomt_ids.models.histogram.forest import Forest, Shape, Splits, Tree, bin_all, grow_threaded
+from iomt_ids.models.histogram.forest import Forest, Shape, Splits, Tree, grow_threaded
+from iomt_ids.models.histogram.order import bin_all
 from iomt_ids.models.histogram.shapley import TreeShap, add_contributions, output_tree, require_additive
 from iomt_ids.models.random_forest import FittedForest
 from tests.builders import gold, problem

@@ -6,7 +6,8 @@ from pyspark.sql import functions as F
 
 from iomt_ids.contract.errors import ConfigError, ContractError
 from iomt_ids.models.histogram import blocks, share
-from iomt_ids.models.histogram.forest import Shape, bin_all, grow
+from iomt_ids.models.histogram.forest import Shape, grow
+from iomt_ids.models.histogram.order import bin_all
 from iomt_ids.models.random_forest import DETECTOR, Params
 from tests.builders import gold, problem
 

@@ -119,7 +119,7 @@ class _Scores:
     def __init__(
         self, binned: Binned, prior: np.ndarray, pool: ThreadPoolExecutor, threads: int, ranks: Gathering
     ) -> None:
-        self.first, self.ranks = binned.first, ranks
+        self.ranks = ranks
         self.columns, self.labels, self.weights = binned.columns, binned.labels, binned.weights
         self.scores = np.repeat(prior.astype(np.float32)[:, None], binned.labels.size, axis=1)
         self.probabilities = np.empty_like(self.scores)
@@ -256,8 +256,8 @@ class _Grower:
         shape, known = self.shape, self.known
         rows, codes, leaves = buffers = self.buffers.get()
         n = draw_rows(
-            known.probabilities[own], known.labels, known.weights, own, shape.sampling_threshold, self.unit, seed, rows, codes,
-            known.first,
+            known.probabilities[own], known.labels, known.weights, self.binned.numbers, self.binned.first, own,
+            shape.sampling_threshold, self.unit, seed, rows, codes,
         )
         asked = (
             self.table, known.columns, self.n_bins, rows[:n], codes[:n], shape.depth, self.unit, shape.penalty,

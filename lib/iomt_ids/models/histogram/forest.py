@@ -13,9 +13,7 @@ from typing import Any
 import numpy as np
 
 from iomt_ids.contract.errors import ConfigError, ContractError
-from iomt_ids.models.histogram.bins import bin_rows
 from iomt_ids.models.histogram.grow import bootstrap_counts, grow_tree, mix
-from iomt_ids.models.histogram.sketch import Sketch
 
 MOST_WEIGHT = 2**31 - 1
 _SEEN, _DRAWN = 1, 2
@@ -113,7 +111,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Binned:
-    """Rows in bins, in canonical order.
+    """Rows in bins.
 
     Attributes
     ----------
@@ -121,6 +119,8 @@ class Binned:
     labels : ndarray of uint8, shape (rows,)
     weights : ndarray of int64, shape (rows,)
         How many equal rows each stands for.
+    numbers : ndarray of uint32, shape (rows,)
+        Place of each in canonical order, counted from ``first``; by it rows are drawn.
     edges : list of ndarray of float64
         Thresholds between the bins of each feature.
     classes : int
@@ -131,6 +131,7 @@ class Binned:
     columns: np.ndarray
     labels: np.ndarray
     weights: np.ndarray
+    numbers: np.ndarray
     edges: Sequence[np.ndarray]
     classes: int
     first: int = 0
@@ -143,7 +144,7 @@ class Binned:
     def content(self) -> str:
         """SHA-256 of the rows and of what their bins mean."""
         hashed = hashlib.sha256(str((self.classes, [e.size for e in self.edges], self.labels.size)).encode())
-        for array in (*self.edges, self.labels, self.weights, *self.columns):
+        for array in (*self.edges, self.labels, self.weights, self.numbers, *self.columns):
             hashed.update(np.ascontiguousarray(array).data)
         return hashed.hexdigest()
 
@@ -188,22 +189,6 @@ def features_wanted(strategy: str, features: int) -> int:
     return math.ceil(share * features)
 
 
-def bin_all(rows: np.ndarray, labels: np.ndarray, classes: int, bins: int, threads: int = 1) -> Binned:
-    """Bins of rows that are all here.
-
-    Parameters
-    ----------
-    rows : ndarray of float64, shape (rows, features)
-        Finite values.
-    labels : ndarray of int, shape (rows,)
-    classes, bins, threads : int
-        Number of classes; most bins of a feature; threads to use, which changes nothing else.
-    """
-    labels = labels.astype(np.uint8)
-    edges = Sketch.of(np.arange(labels.size), labels, rows, classes, bins, threads=threads).edges(threads=threads)
-    return Binned(bin_rows(rows, edges, threads=threads), labels, np.ones(labels.size, np.int64), edges, classes)
-
-
 def grow(binned: Binned, shape: Shape, seed: int, wanted: Iterable[int]) -> list[Tree]:
     """Grow some trees of a forest; which others there are changes nothing.
 
@@ -217,7 +202,7 @@ def grow(binned: Binned, shape: Shape, seed: int, wanted: Iterable[int]) -> list
     grown = []
     for index in wanted:
         bag, drawn = seeds_of(seed, index)
-        counts = bootstrap_counts(binned.weights, bag, binned.first)
+        counts = bootstrap_counts(binned.weights, binned.numbers, bag, binned.first)
         if int(counts.sum(dtype=np.int64)) > MOST_WEIGHT or (counts.size and counts.max() >= 2**24):
             raise ContractError("random_forest: more than 2**31 - 1 rows, or one row more than 2**24 times")
         feature, cut, right, found, gain = grow_tree(

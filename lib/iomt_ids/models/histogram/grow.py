@@ -31,17 +31,16 @@ def mix(value: np.uint64) -> Any:
 
 
 @compiled
-def bootstrap_counts(weights: np.ndarray, seed: np.uint64, first: int) -> Any:
-    """How often a tree sees each row: Poisson(1) for each of the rows that a weight stands for; ``first`` numbers the first."""
+def bootstrap_counts(weights: np.ndarray, numbers: np.ndarray, seed: np.uint64, first: int) -> Any:
+    """How often a tree sees each row: Poisson(1) for each of the rows that a weight stands for, drawn by number, from ``first``."""
     counts = np.zeros(weights.size, np.uint32)
     for row in range(weights.size):
-        place = mix(seed ^ mix(np.uint64(first + row)))
+        place = mix(seed ^ mix(np.uint64(first) + np.uint64(numbers[row])))
         for copy in range(weights[row]):
             chance = np.float64(mix(place + np.uint64(copy)) >> _S11) * 2.0**-53
-            count = 0
-            while count < _POISSON.size and chance >= _POISSON[count]:
-                count += 1
-            counts[row] += np.uint32(count)
+            # All compared, since a processor cannot guess where to stop.
+            for bound in _POISSON:
+                counts[row] += np.uint32(chance >= bound)
     return counts
 
 
@@ -166,11 +165,12 @@ def gain_of(score: float, totals: np.ndarray) -> float:
 @compiled
 def in_bag(labels: np.ndarray, weights: np.ndarray) -> Any:
     """Rows that count, and in one word each how often and their class."""
-    rows = np.flatnonzero(weights).astype(np.uint32)
-    codes = np.empty(rows.size, np.uint32)
-    for i in range(rows.size):
-        codes[i] = (weights[rows[i]] << np.uint32(8)) | np.uint32(labels[rows[i]])
-    return rows, codes
+    rows, codes = np.empty(labels.size, np.uint32), np.empty(labels.size, np.uint32)
+    n: Any = 0
+    for i in range(labels.size):
+        rows[n], codes[n] = i, (weights[i] << np.uint32(8)) | np.uint32(labels[i])
+        n += np.int64(weights[i] > 0)
+    return rows[:n], codes[:n]
 
 
 @compiled

@@ -120,7 +120,7 @@ class _ForestTree:
         self.wanted = features_wanted(shape.features_per_node, self.n_bins.size)
         self.stride = int(self.n_bins.max()) * share.classes
         bag, self.seed = seeds_of(seed, index)
-        counts = bootstrap_counts(share.weights, bag, share.first)
+        counts = bootstrap_counts(share.weights, share.numbers, bag, share.first)
         if int(ranks.sum(np.array([(counts >= 2**24).sum()], np.int64))[0]):
             raise ContractError("random_forest: one row more than 2**24 times")
         self.rows = Rows(*in_bag(share.labels, counts))

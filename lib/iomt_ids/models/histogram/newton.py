@@ -54,14 +54,14 @@ def softmax(scores: np.ndarray, probabilities: np.ndarray, start: int, stop: int
 
 @compiled
 def draw_rows(
-    probability: np.ndarray, labels: np.ndarray, weights: np.ndarray, own: int, threshold: float, unit: float, seed: np.uint64,
-    rows: np.ndarray, codes: np.ndarray, first: int,
+    probability: np.ndarray, labels: np.ndarray, weights: np.ndarray, numbers: np.ndarray, first: int, own: int,
+    threshold: float, unit: float, seed: np.uint64, rows: np.ndarray, codes: np.ndarray,
 ) -> int:
     """Rows that a tree is grown from, with gradient and curvature in one word each.
 
     A row whose gradient is below the threshold is drawn with a chance in proportion to it, and then stands for those that
     were not: sums keep their expectation (minimal variance sampling, Ibragimov and Gusev, NeurIPS 2019). Chances are of a
-    row's number among all rows, which is ``first`` for the first of these.
+    row's number, counted from ``first``.
     """
     n = 0
     for row in range(labels.size):
@@ -69,7 +69,7 @@ def draw_rows(
         size = abs(g)
         h = size * (1.0 - size)
         if size < threshold:
-            chance = np.float64(mix(seed ^ np.uint64(first + row)) >> _S11) * 2.0**-53
+            chance = np.float64(mix(seed ^ (np.uint64(first) + np.uint64(numbers[row]))) >> _S11) * 2.0**-53
             if chance * threshold >= size:
                 continue
             up = threshold / size

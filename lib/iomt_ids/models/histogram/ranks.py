@@ -18,6 +18,7 @@ from iomt_ids.models.histogram.boost import Boosting, BoostShape, RegressionTree
 from iomt_ids.models.histogram.forest import Binned, Shape, Tree
 from iomt_ids.models.histogram.keep import forest_chunks, found_or_grown, trees_from_bytes, trees_to_bytes
 from iomt_ids.models.histogram.levels import grow_together
+from iomt_ids.models.histogram.order import side_by_side
 
 # The name under which all of a boosted model is kept.
 MODEL = "boosting"
@@ -63,9 +64,9 @@ def share_of(job: dict[str, Any], name: str, ranks: Gathering) -> Binned:
         except OSError as error:
             raise LaunchError(f"{path} cannot be read ({error}); every node must see the run's folder") from error
     rows = np.concatenate(found)
-    rows = rows[np.argsort(rows["id"], kind="stable")]
     columns, labels, weights = (np.ascontiguousarray(rows[field].T) for field in ("bins", "label", "weight"))
-    return Binned(columns, labels, weights, edges, job["classes"], first)
+    canonical = np.argsort(rows["id"], kind="stable")
+    return side_by_side(columns, labels, weights, edges, job["classes"], canonical=canonical, first=first)
 
 
 def rows_of(job: dict[str, Any]) -> int:

@@ -16,9 +16,12 @@ from iomt_ids.contract.problem import Problem
 from iomt_ids.distributed.compiled import compiled
 from iomt_ids.models.histogram.bins import bin_rows
 from iomt_ids.models.histogram.boost import Boosting
-from iomt_ids.models.histogram.descend import BLOCK, find_leaves, pack_nodes
+from iomt_ids.models.histogram.descend import find_leaves, pack_nodes
 from iomt_ids.models.histogram.forest import Forest, Splits
 from iomt_ids.models.vectors import VALUES, values_of
+
+# Rows that all trees are added up for: their sums stay in the cache.
+_ROWS = 512
 
 
 class Scorer(Protocol):
@@ -70,7 +73,8 @@ class FlatTrees:
         Where each tree's nodes begin.
     leaves : ndarray of int32, shape (nodes,)
         Row of `values` of a leaf.
-    values : ndarray of float64, shape (leaves, width)
+    values : ndarray of float64, shape (values, width)
+        Of leaves, each once: most leaves of a forest have one class.
     first : ndarray of int64, shape (trees,)
         The first of the sums that a tree adds its values to.
     """
@@ -82,9 +86,7 @@ class FlatTrees:
         sizes = [tree.feature.size for tree in trees]
         self.starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         self.nodes = np.concatenate([pack_nodes(t.feature, self._places(t), t.right) for t in trees])
-        is_leaf = feature < 0
-        self.leaves = np.where(is_leaf, np.cumsum(is_leaf) - 1, 0).astype(np.int32)
-        self.values = np.concatenate(values)[is_leaf]
+        self.leaves, self.values = _distinct(feature < 0, np.concatenate(values))
         self.first = np.array(first, np.int64)
 
     def sums(self, rows: np.ndarray, outputs: int) -> np.ndarray:
@@ -152,22 +154,33 @@ class BoostingScorer:
         return np.hstack([-halves, halves]) if self.models == 1 else halves
 
 
+def _distinct(is_leaf: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which row of the second array a leaf has; rows in the order of the leaves that first have them, so a tree's lie together."""
+    whole = np.ascontiguousarray(values[is_leaf]).view(np.dtype((np.void, values.itemsize * values.shape[1]))).ravel()
+    _, firsts, which = np.unique(whole, return_index=True, return_inverse=True)
+    places = np.empty(firsts.size, np.int32)
+    places[np.argsort(firsts)] = np.arange(firsts.size, dtype=np.int32)
+    leaves = np.zeros(is_leaf.size, np.int32)
+    leaves[is_leaf] = places[which.ravel()]
+    return leaves, values[is_leaf][np.sort(firsts)]
+
+
 @compiled
 def _add_trees(
     columns: np.ndarray, nodes: np.ndarray, starts: np.ndarray, leaves: np.ndarray, values: np.ndarray, first: np.ndarray,
     sums: np.ndarray,
 ) -> None:
     # Trees outside, rows of a block inside: a tree stays in the cache. Each row still adds its trees in MLlib's order.
-    at = np.empty(BLOCK, np.int32)
-    for start in range(0, columns.shape[1], BLOCK):
-        block = columns[:, start : start + BLOCK].copy()
+    at = np.empty(_ROWS, np.int32)
+    for start in range(0, columns.shape[1], _ROWS):
+        block = columns[:, start : start + _ROWS].copy()
         for t in range(first.size):
             find_leaves(block, nodes[starts[t] : starts[t + 1]], at[: block.shape[1]])
-            own = leaves[starts[t] : starts[t + 1]]
-            for i in range(block.shape[1]):
-                row, into = values[own[np.uint32(at[i])]], sums[start + i, first[t] :]
-                for c in range(row.size):
-                    into[c] += row[c]
+            own, into = leaves[starts[t] : starts[t + 1]], sums[start : start + _ROWS, first[t] :]
+            for i in range(np.uint32(block.shape[1])):
+                leaf = np.uint32(own[np.uint32(at[i])])
+                for c in range(np.uint32(values.shape[1])):
+                    into[i, c] += values[leaf, c]
 
 
 @compiled

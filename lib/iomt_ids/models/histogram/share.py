@@ -36,6 +36,7 @@ from iomt_ids.models.histogram.blocks import ID, Block, FrameRows, KnownRows, So
 from iomt_ids.models.histogram.boost import Boosting, BoostShape, boost
 from iomt_ids.models.histogram.forest import Binned, Forest, Shape, Tree, grow
 from iomt_ids.models.histogram.keep import forest_chunks, found_or_grown
+from iomt_ids.models.histogram.order import side_by_side
 from iomt_ids.models.histogram.sketch import Sketch
 from iomt_ids.models.histogram.spread import spread_over
 from iomt_ids.models.vectors import CLASS, WEIGHT, dense_class, values_of
@@ -188,7 +189,8 @@ def _sketch_rows(rows: Source | _Fetched, problem: Problem, limit: int, folder: 
 
 def _bin_rows(rows: Source | _Fetched, problem: Problem, edges: Sequence[np.ndarray], folder: Path | None) -> Binned:
     if isinstance(rows, _Fetched):
-        return Binned(bin_rows(rows.values, edges, threads=_threads_here()), rows.labels, rows.weights, edges, len(problem.labels))
+        columns = bin_rows(rows.values, edges, threads=_threads_here())
+        return side_by_side(columns, rows.labels, rows.weights, edges, len(problem.labels), threads=_threads_here())
     cuts = list(edges)
 
     def to_bins(blocks: Iterator[Block]) -> Iterator[pa.RecordBatch]:
@@ -201,11 +203,11 @@ def _bin_rows(rows: Source | _Fetched, problem: Problem, edges: Sequence[np.ndar
         for name, kind in (("flow_id", np.int64), ("label", np.uint8), ("weight", np.int64))
     )
     blocks = [np.frombuffer(b.as_buffer(), np.uint8).reshape(len(cuts), -1) for b in table["bins"]]
-    order = np.argsort(ids, kind="stable")
     columns = np.empty((len(cuts), ids.size), np.uint8)
     for f, into in enumerate(columns):
-        into[:] = np.concatenate([into[:0], *(block[f] for block in blocks)])[order]
-    return Binned(columns, labels[order], weights[order], edges, len(problem.labels))
+        np.concatenate([into[:0], *(block[f] for block in blocks)], out=into)
+    canonical, threads = np.argsort(ids, kind="stable"), _threads_here()
+    return side_by_side(columns, labels, weights, edges, len(problem.labels), canonical=canonical, threads=threads)
 
 
 def _identity(what: str, shape: Any, seed: int, *binned: Binned) -> str:
