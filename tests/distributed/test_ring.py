@@ -81,6 +81,17 @@ def test_a_table_is_gathered_row_by_row() -> None:
     assert all(np.array_equal(told.reshape(table.shape), table) for heard in found for told in heard)
 
 
+@given(st.integers(1, 5), st.integers(0, 2**32))
+def test_what_a_rank_has_for_another_reaches_it_alone(size: int, seed: int) -> None:
+    dice = np.random.default_rng(seed)
+    said = [[dice.integers(2**32, size=dice.integers(9), dtype=np.uint32) for _ in range(size)] for _ in range(size)]
+    with _ring(size) as ranks:
+        found = _all(ranks, lambda one: one.swap(said[one.rank]))
+    for rank, heard in enumerate(found):
+        for told, wanted in zip(heard, (of_rank[rank] for of_rank in said), strict=True):
+            np.testing.assert_array_equal(told, wanted, strict=True)
+
+
 def test_a_neighbour_that_is_silent_or_gone_is_a_loss() -> None:
     with _ring(2, timeout_s=0.2) as ranks, pytest.raises(TimeoutError, match="no neighbour of rank 0 has moved") as silent:
         ranks[0].sum(np.ones(4))

@@ -64,6 +64,21 @@ class RingCommunicator:
             self._exchange(found[(self.rank - turn) % self.size], found[(self.rank - turn - 1) % self.size])
         return found
 
+    def swap(self, parts: list[np.ndarray]) -> list[np.ndarray]:
+        """What every rank has for this one; see `work.Gathering`."""
+        sizes = np.zeros((self.size, self.size), np.int64)
+        sizes[self.rank] = [part.size for part in parts]
+        sizes, found = self._sum(sizes), [part.reshape(-1) for part in parts]
+        # The next rank takes what is its and hands on the rest, which is for those after it.
+        held = np.concatenate([found[0][:0], *(found[(self.rank + turn) % self.size] for turn in range(1, self.size))])
+        for turn in range(1, self.size):
+            origin = (self.rank - turn) % self.size
+            left = [sizes[origin, (self.rank + later) % self.size] for later in range(self.size - turn)]
+            heard = np.empty(sum(left), held.dtype)
+            self._exchange(held, heard)
+            found[origin], held = heard[: left[0]], heard[left[0] :]
+        return found
+
     def mean_gradient(self, flat: Any) -> Any:
         """The mean over ranks of one flat tensor."""
         import tensorflow as tf

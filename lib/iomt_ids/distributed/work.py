@@ -84,6 +84,9 @@ class Gathering(Summing, Protocol):
     def gather(self, own: np.ndarray) -> list[np.ndarray]:
         """A flat array of every rank, by rank, on every rank; all of one kind, each of any length."""
 
+    def swap(self, parts: list[np.ndarray]) -> list[np.ndarray]:
+        """What every rank has for this one, by rank, given what this one has for each; flat, of one kind, of any length."""
+
 
 class Communicator(Summing, Protocol):
     """The same, with tensors."""
@@ -112,6 +115,10 @@ class Alone:
     def gather(self, own: np.ndarray) -> list[np.ndarray]:
         """The array itself."""
         return [own.reshape(-1)]
+
+    def swap(self, parts: list[np.ndarray]) -> list[np.ndarray]:
+        """What it has for itself."""
+        return [part.reshape(-1) for part in parts]
 
     def broadcast(self, variables: list[Any]) -> None:
         """Nothing to do."""

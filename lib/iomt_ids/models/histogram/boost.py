@@ -20,7 +20,7 @@ from iomt_ids.models.histogram.descend import find_leaves, pack_nodes
 from iomt_ids.models.histogram.forest import Binned, Splits, cuts_of, importances_of, thresholds_of, tree_seed
 from iomt_ids.models.histogram.keep import trees_from_bytes, trees_to_bytes
 from iomt_ids.models.histogram.levels import grow_newton_together
-from iomt_ids.models.histogram.newton import FINE, add_values, draw_rows, grow_newton_tree, leaf_statistics, softmax
+from iomt_ids.models.histogram.newton import FINE, add_values, draw_rows, grow_newton_tree, leaf_statistics, of_labels, softmax
 
 _ALONE = Alone()
 _DRAWN = 3
@@ -129,8 +129,7 @@ class _Scores:
         """Probabilities from scores; returns the log-loss, summed in whole numbers, so in any order."""
         parts = zip(self.bounds[:-1], self.bounds[1:], strict=True)
         list(self.pool.map(lambda part: softmax(self.scores, self.probabilities, *part), parts))
-        true = np.take_along_axis(self.probabilities, self.labels[None, :].astype(np.intp), axis=0)[0].astype(np.float64)
-        units = np.floor(-np.log(np.maximum(true, 1e-15)) * _LOSS + 0.5).astype(np.int64)
+        units = np.floor(-np.log(np.maximum(of_labels(self.probabilities, self.labels), 1e-15)) * _LOSS + 0.5).astype(np.int64)
         loss, rows = self.ranks.sum(np.array([units @ self.weights, self.weights.sum()], np.int64)).tolist()
         return loss / _LOSS / rows if rows else float("nan")
 

@@ -174,6 +174,25 @@ def in_bag(labels: np.ndarray, weights: np.ndarray) -> Any:
 
 
 @compiled
+def class_weights(codes: np.ndarray, classes: int) -> Any:
+    """Weighted rows of each class, from the words of `in_bag`."""
+    totals = np.zeros(classes, np.int64)
+    for code in codes:
+        totals[code & np.uint32(255)] += np.int64(code >> np.uint32(8))
+    return totals
+
+
+@compiled
+def columns_of(columns: np.ndarray, rows: np.ndarray) -> Any:
+    """Bins of some rows, feature by feature as those of all rows are."""
+    found = np.empty((columns.shape[0], rows.size), columns.dtype)
+    for f in range(columns.shape[0]):
+        for i in range(rows.size):
+            found[f, i] = columns[f, rows[i]]
+    return found
+
+
+@compiled
 def grow_tree(
     columns: np.ndarray, n_bins: np.ndarray, labels: np.ndarray, weights: np.ndarray, classes: int, depth: int,
     wanted: int, least: int, seed: np.uint64, root: np.uint64,
@@ -214,8 +233,7 @@ def grow_tree(
     # Waiting nodes: rows from, to; sibling's rows from, to; level; parent if a right child, else -1.
     waiting, paths = np.zeros((depth + 2, 6), np.int64), np.ones(depth + 2, np.uint64)
     totals = np.zeros((depth + 2, classes), np.int64)
-    for code in codes:
-        totals[0, code & np.uint32(255)] += np.int64(code >> np.uint32(8))
+    totals[0] = class_weights(codes, classes)
     waiting[0, 1], waiting[0, 5], paths[0] = rows.size, -1, root
     nodes, top = 0, 1
     while top > 0:

@@ -30,6 +30,8 @@ from iomt_ids.models.histogram.grow import (
     add_rows,
     best_cut,
     bootstrap_counts,
+    class_weights,
+    columns_of,
     divide,
     draw_features,
     gain_of,
@@ -124,7 +126,7 @@ class _ForestTree:
         if int(ranks.sum(np.array([(counts >= 2**24).sum()], np.int64))[0]):
             raise ContractError("random_forest: one row more than 2**24 times")
         self.rows = Rows(*in_bag(share.labels, counts))
-        own = np.bincount(share.labels, weights=counts, minlength=share.classes).astype(np.int64)
+        own = class_weights(self.rows.codes, share.classes)
         self.root = Branch(0, self.rows.rows.size, ranks.sum(own), 0, 1)
         if self.root.sums.sum() > MOST_WEIGHT:
             raise ContractError("random_forest: more than 2**31 - 1 rows")
@@ -204,16 +206,19 @@ class _ForestTree:
 
     def _exchange(self, nodes: list[Branch], counts: np.ndarray) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         """Bins and codes of those of the nodes that are this rank's to grow."""
-        own = [self.rows.of(node) for node in nodes]
-        rows, codes = (np.concatenate(arrays) for arrays in zip(*own, strict=True))
-        bins = self.ranks.gather(self.share.table[rows])
-        told = self.ranks.gather(codes)
-        starts = np.cumsum(counts, axis=1) - counts
+        owners = self._owners(counts.sum(axis=0))
+        held = [[self.rows.of(nodes[j]) for j in np.flatnonzero(owners == rank)] for rank in range(self.ranks.size)]
+        none = self.rows.rows[:0], self.rows.codes[:0]
+        parts = [[np.concatenate(arrays) for arrays in zip(none, *of_rank, strict=True)] for of_rank in held]
+        bins = self.ranks.swap([columns_of(self.share.columns, rows) for rows, _ in parts])
+        told = self.ranks.swap([codes for _, codes in parts])
+        mine = np.flatnonzero(owners == self.ranks.rank)
+        starts = np.cumsum(counts[:, mine], axis=1) - counts[:, mine]
         found = {}
-        for j in np.flatnonzero(self._owners(counts.sum(axis=0)) == self.ranks.rank).tolist():
-            spans = [slice(s, s + n) for s, n in zip(starts[:, j], counts[:, j], strict=True)]
-            columns = np.concatenate([b.reshape(-1, self.n_bins.size)[span] for b, span in zip(bins, spans, strict=True)])
-            found[j] = np.ascontiguousarray(columns.T), np.concatenate([c[s] for c, s in zip(told, spans, strict=True)])
+        for place, j in enumerate(mine.tolist()):
+            spans = [slice(s, s + n) for s, n in zip(starts[:, place], counts[:, j], strict=True)]
+            columns = [b.reshape(self.n_bins.size, -1)[:, span] for b, span in zip(bins, spans, strict=True)]
+            found[j] = np.concatenate(columns, axis=1), np.concatenate([c[s] for c, s in zip(told, spans, strict=True)])
         return found
 
     def _owners(self, rows: np.ndarray) -> np.ndarray:

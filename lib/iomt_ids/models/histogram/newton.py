@@ -53,6 +53,15 @@ def softmax(scores: np.ndarray, probabilities: np.ndarray, start: int, stop: int
 
 
 @compiled
+def of_labels(probabilities: np.ndarray, labels: np.ndarray) -> Any:
+    """Each row's probability of its own class."""
+    found = np.empty(labels.size)
+    for row in range(labels.size):
+        found[row] = probabilities[labels[row], row]
+    return found
+
+
+@compiled
 def draw_rows(
     probability: np.ndarray, labels: np.ndarray, weights: np.ndarray, numbers: np.ndarray, first: int, own: int,
     threshold: float, unit: float, seed: np.uint64, rows: np.ndarray, codes: np.ndarray,
@@ -63,22 +72,24 @@ def draw_rows(
     were not: sums keep their expectation (minimal variance sampling, Ibragimov and Gusev, NeurIPS 2019). Chances are of a
     row's number, counted from ``first``.
     """
-    n = 0
+    n: Any = 0
     for row in range(labels.size):
+        size = abs(np.float64(probability[row]) - np.float64(labels[row] == own))
+        chance = np.float64(mix(seed ^ (np.uint64(first) + np.uint64(numbers[row]))) >> _S11) * 2.0**-53
+        # Written anyway, and kept by going on: a processor cannot guess which rows are drawn.
+        rows[n] = row
+        n += np.int64(chance * threshold < size)
+    for i in range(n):
+        row = rows[i]
         g = np.float64(probability[row]) - np.float64(labels[row] == own)
         size = abs(g)
         h = size * (1.0 - size)
         if size < threshold:
-            chance = np.float64(mix(seed ^ (np.uint64(first) + np.uint64(numbers[row]))) >> _S11) * 2.0**-53
-            if chance * threshold >= size:
-                continue
             up = threshold / size
             g *= up
             h *= up
-        rows[n] = row
-        codes[n] = (np.int64(np.floor(g * unit + 0.5)) * weights[row] << _HALF) + np.int64(np.floor(h * unit + 0.5)) * weights[row]
-        n += 1
-    return n
+        codes[i] = (np.int64(np.floor(g * unit + 0.5)) * weights[row] << _HALF) + np.int64(np.floor(h * unit + 0.5)) * weights[row]
+    return int(n)
 
 
 @compiled
