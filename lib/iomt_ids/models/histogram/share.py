@@ -35,6 +35,7 @@ from iomt_ids.models.histogram.bins import bin_rows
 from iomt_ids.models.histogram.blocks import ID, Block, FrameRows, KnownRows, Source, TableRows, fetch, one_row
 from iomt_ids.models.histogram.boost import Boosting, BoostShape, boost
 from iomt_ids.models.histogram.forest import Binned, Forest, Shape, Tree, grow
+from iomt_ids.models.histogram.handed import handed
 from iomt_ids.models.histogram.keep import forest_chunks, found_or_grown
 from iomt_ids.models.histogram.order import side_by_side
 from iomt_ids.models.histogram.sketch import Sketch
@@ -83,7 +84,7 @@ def fit_forest(
             return spread.forest(rows, shape, seed)
     binned = _bin_rows(source, problem, edges, folder)
     kept = chunks_of(launcher, lambda: _identity("forest", shape, seed, binned))
-    return Forest(tuple(_grow_as_tasks(flows, binned, shape, seed, kept)), len(problem.features), len(problem.labels))
+    return Forest(tuple(_grow_as_tasks(flows, binned, shape, seed, kept, folder)), len(problem.features), len(problem.labels))
 
 
 def fit_boosting(
@@ -117,7 +118,7 @@ def fit_boosting(
     binned = _bin_rows(source, problem, edges, folder)
     unseen = None if held_out is None else _bin_rows(_fetch_few(held_out, problem), problem, edges, folder)
     kept = chunks_of(launcher, lambda: _identity("boosting", shape, seed, binned, *([unseen] if unseen else [])))
-    return _boost_as_task(flows, binned, unseen, shape, seed, kept)
+    return _boost_as_task(flows, binned, unseen, shape, seed, kept, folder)
 
 
 def _rows(flows: DataFrame, problem: Problem) -> DataFrame:
@@ -214,48 +215,48 @@ def _identity(what: str, shape: Any, seed: int, *binned: Binned) -> str:
     return identity_of(what, {"shape": asdict(shape), "seed": seed, "rows": [b.content() for b in binned]})
 
 
-def _grow_as_tasks(flows: DataFrame, binned: Binned, shape: Shape, seed: int, kept: Chunks) -> list[Tree]:
+def _grow_as_tasks(
+    flows: DataFrame, binned: Binned, shape: Shape, seed: int, kept: Chunks, folder: Path | None
+) -> list[Tree]:
     context = flows.sparkSession.sparkContext
     chunks = forest_chunks(shape.trees, binned.labels.size)
     if _is_one_process(context):
         with ThreadPoolExecutor(context.defaultParallelism) as pool:
-            grown = pool.map(_growing(_Here(binned), shape, seed, kept), chunks)
+            grown = pool.map(_growing(_Here((binned,)), shape, seed, kept), chunks)
             return [tree for trees in grown for tree in trees]
-    shared = context.broadcast(binned)
     # Some tasks a core: trees differ in size, who has none left waits for the others, and a killed task costs only its own trees.
     tasks = min(len(chunks), 16 * max(1, context.defaultParallelism))
-    try:
+    with handed(context, [binned], folder) as shared:
         return context.parallelize(chunks, tasks).flatMap(_growing(shared, shape, seed, kept)).collect()
-    finally:
-        shared.unpersist()
 
 
 def _growing(shared: Any, shape: Shape, seed: int, kept: Chunks) -> Callable[[range], list[Tree]]:
-    return lambda wanted: found_or_grown(wanted, kept, lambda: grow(shared.value, shape, seed, wanted))
+    return lambda wanted: found_or_grown(wanted, kept, lambda: grow(shared.value[0], shape, seed, wanted))
 
 
 def _boost_as_task(
-    flows: DataFrame, binned: Binned, unseen: Binned | None, shape: BoostShape, seed: int, kept: Chunks
+    flows: DataFrame, binned: Binned, unseen: Binned | None, shape: BoostShape, seed: int, kept: Chunks, folder: Path | None
 ) -> tuple[Boosting, list[dict[str, float]]]:
     context = flows.sparkSession.sparkContext
-    threads = _cores_of_an_executor(context)
+    threads, sets = _cores_of_an_executor(context), (binned, *([unseen] if unseen else []))
     if _is_one_process(context):
-        return _boosting(_Here((binned, unseen)), shape, seed, threads, kept)([0])[0]
-    shared = context.broadcast((binned, unseen))
-    try:
+        return _boosting(_Here(sets), shape, seed, threads, kept)([0])[0]
+    with handed(context, sets, folder) as shared:
         return context.parallelize([0], 1).mapPartitions(_boosting(shared, shape, seed, threads, kept)).collect()[0]
-    finally:
-        shared.unpersist()
 
 
 def _boosting(shared: Any, shape: BoostShape, seed: int, threads: int, kept: Chunks) -> Callable[[Iterable[int]], list[Any]]:
-    return lambda _: [boost(shared.value[0], shape, seed, threads=threads, unseen=shared.value[1], kept=kept)]
+    def learn(_: Iterable[int]) -> list[Any]:
+        binned, *unseen = shared.value
+        return [boost(binned, shape, seed, threads=threads, unseen=unseen[0] if unseen else None, kept=kept)]
+
+    return learn
 
 
 class _Here(NamedTuple):
-    """What a broadcast is to tasks, for those that run here."""
+    """What is handed to tasks, for those that run here."""
 
-    value: Any
+    value: tuple[Binned, ...]
 
 
 def _is_one_process(context: SparkContext) -> bool:
