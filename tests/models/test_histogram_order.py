@@ -24,10 +24,10 @@ def rows():
 
 
 def shuffled(rows, seed):
-    """The rows in another order, and where the row of each number is."""
+    """The rows in another order, and what their order goes by."""
     columns, labels, weights, *rest = rows
     order = np.random.default_rng(seed).permutation(ROWS)
-    return (np.ascontiguousarray(columns[:, order]), labels[order], weights[order], *rest), np.argsort(order)
+    return (np.ascontiguousarray(columns[:, order]), labels[order], weights[order], *rest), order
 
 
 def in_canonical_order(binned):
@@ -47,8 +47,8 @@ def test_every_row_is_there_once_with_its_own_number(rows):
 def test_it_does_not_matter_how_rows_came_nor_how_many_threads_there_are(rows):
     wanted = side_by_side(*rows).content()
     for seed, threads in ((0, 1), (1, 2)):
-        other, canonical = shuffled(rows, seed)
-        assert side_by_side(*other, canonical=canonical, threads=threads).content() == wanted
+        other, ids = shuffled(rows, seed)
+        assert side_by_side(*other, ids=ids, threads=threads).content() == wanted
 
 
 def test_rows_of_a_node_lie_in_fewer_pieces(rows):

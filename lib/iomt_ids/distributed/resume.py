@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -112,6 +114,14 @@ def chunks_of(launcher: Any, identity: Callable[[], str]) -> Chunks:
         Of the training; called only if it is needed.
     """
     return Chunks(folder, identity()) if (folder := folder_of(launcher)) else NOTHING_KEPT
+
+
+@contextmanager
+def passing_folder(folder: Path, prefix: str) -> Iterator[str]:
+    """One below a run's folder, which is made if it is not there, for what processes hand each other; gone after the block."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=folder, ignore_cleanup_errors=True) as held:
+        yield held
 
 
 def folder_of(launcher: Any) -> Path | None:

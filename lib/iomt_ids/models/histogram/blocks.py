@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
 from iomt_ids.contract.errors import LaunchError
+from iomt_ids.distributed.resume import passing_folder
 from iomt_ids.distributed.shards import open_parquet
 from iomt_ids.models.histogram.score import matrix, matrix_of
 from iomt_ids.models.vectors import CLASS, VALUES, WEIGHT
@@ -185,8 +185,7 @@ def fetch(
     """
     if folder is None:
         return rows.map(function, schema)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="answers-", dir=folder, ignore_cleanup_errors=True) as held:
+    with passing_folder(folder, "answers-") as held:
         found = [row["path"] for row in rows.map(_written(function, held), "path string").to_pylist()]
         try:
             # Not mapped: a network's file system keeps the names of mapped files, and with them the folder.

@@ -138,7 +138,7 @@ def boost(
     binned: Binned, shape: BoostShape, seed: int, *, threads: int, unseen: Binned | None = None,
     kept: Chunks | SharedChunks = NOTHING_KEPT, ranks: Gathering = _ALONE,
 ) -> tuple[Boosting, list[dict[str, float]]]:
-    """Boost trees; the same rows in the same order and the same seed give the same bytes, whatever the threads.
+    """Boost trees; the same rows with the same numbers and the same seed give the same bytes, whatever the threads.
 
     Parameters
     ----------

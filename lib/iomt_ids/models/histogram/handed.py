@@ -5,7 +5,6 @@ A broadcast goes through two processes a node and is packed and unpacked on its 
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 from pyspark import SparkContext
 
 from iomt_ids.contract.errors import LaunchError
+from iomt_ids.distributed.resume import passing_folder
 from iomt_ids.models.histogram.forest import Binned
 
 
@@ -27,7 +27,7 @@ def handed(context: SparkContext, sets: Sequence[Binned], folder: Path | None) -
     Parameters
     ----------
     folder : Path or None
-        One that every node sees; nothing is left there.
+        See `blocks.fetch`.
 
     Raises
     ------
@@ -41,8 +41,7 @@ def handed(context: SparkContext, sets: Sequence[Binned], folder: Path | None) -
         finally:
             shared.unpersist()
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="handed-", dir=folder, ignore_cleanup_errors=True) as held:
+    with passing_folder(folder, "handed-") as held:
         path = Path(held, "bins")
         try:
             with path.open("wb") as file:

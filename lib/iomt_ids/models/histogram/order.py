@@ -23,7 +23,7 @@ _DEPTH, _SAMPLE = 7, 20_000
 
 def side_by_side(
     columns: np.ndarray, labels: np.ndarray, weights: np.ndarray, edges: Sequence[np.ndarray], classes: int, *,
-    canonical: np.ndarray | None = None, first: int = 0, threads: int = 1,
+    ids: np.ndarray | None = None, first: int = 0, threads: int = 1,
 ) -> Binned:
     """Rows by the leaves of a small tree, then by class, then in canonical order.
 
@@ -31,12 +31,12 @@ def side_by_side(
     ----------
     columns, labels, weights, edges, classes, first
         See `forest.Binned`.
-    canonical : ndarray of int, shape (rows,), optional
-        Where the row of each number is; left out if rows are in canonical order.
+    ids : ndarray of int64, shape (rows,), optional
+        Canonical order is theirs; left out if rows are in it.
     threads : int
         To use; changes nothing else.
     """
-    canonical = np.arange(labels.size) if canonical is None else canonical
+    canonical = np.arange(labels.size) if ids is None else np.argsort(ids, kind="stable")
     some = canonical[:: -(-labels.size // _SAMPLE) or 1]
     n_bins = np.array([e.size + 1 for e in edges], np.int64)
     feature, cut, right, *_ = grow_tree(
@@ -48,12 +48,8 @@ def side_by_side(
     keys = (leaves * classes + labels).astype(np.uint16)
     numbers = np.argsort(keys[canonical], kind="stable")
     order, ordered = canonical[numbers], np.empty_like(columns)
-
-    def bring(f: int) -> None:
-        ordered[f] = columns[f].take(order)
-
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(bring, range(n_bins.size)))
+        list(pool.map(lambda column, into: column.take(order, out=into), columns, ordered))
     return Binned(ordered, labels[order], weights[order], numbers.astype(np.uint32), edges, classes, first)
 
 

@@ -65,8 +65,7 @@ def share_of(job: dict[str, Any], name: str, ranks: Gathering) -> Binned:
             raise LaunchError(f"{path} cannot be read ({error}); every node must see the run's folder") from error
     rows = np.concatenate(found)
     columns, labels, weights = (np.ascontiguousarray(rows[field].T) for field in ("bins", "label", "weight"))
-    canonical = np.argsort(rows["id"], kind="stable")
-    return side_by_side(columns, labels, weights, edges, job["classes"], canonical=canonical, first=first)
+    return side_by_side(columns, labels, weights, edges, job["classes"], ids=rows["id"], first=first)
 
 
 def rows_of(job: dict[str, Any]) -> int:

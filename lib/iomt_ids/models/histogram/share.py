@@ -2,7 +2,7 @@
 
 The first pass draws a sample to cut bins from, the second bins; few rows are fetched instead, since a pass costs more
 than all that is done with them. What leaves a task is bytes: a sample, bins, trees; no row goes through Python by
-itself. Nothing depends on how rows are spread: the sample is that of the smallest hashes of `flow_id`, bins are put in
+itself. Nothing depends on how rows are spread: the sample is that of the smallest hashes of `flow_id`, rows are numbered in
 its order, trees have seeds of their own. Trees of a forest are spread over tasks. Boosting is one task with a thread a core,
 because each round needs what the one before has learnt about every row; where there are more executors than one, its bins are
 `spread` over ranks on all of them, which grow each tree together, as are more bins than an executor holds. Tasks leave the trees
@@ -116,9 +116,9 @@ def fit_boosting(
         with spread_over(launcher, flows.sparkSession, sketch, edges) as spread:
             return spread.boosting(rows, held_out, shape, seed)
     binned = _bin_rows(source, problem, edges, folder)
-    unseen = None if held_out is None else _bin_rows(_fetch_few(held_out, problem), problem, edges, folder)
-    kept = chunks_of(launcher, lambda: _identity("boosting", shape, seed, binned, *([unseen] if unseen else [])))
-    return _boost_as_task(flows, binned, unseen, shape, seed, kept, folder)
+    unseen = [] if held_out is None else [_bin_rows(_fetch_few(held_out, problem), problem, edges, folder)]
+    kept = chunks_of(launcher, lambda: _identity("boosting", shape, seed, binned, *unseen))
+    return _boost_as_task(flows, [binned, *unseen], shape, seed, kept, folder)
 
 
 def _rows(flows: DataFrame, problem: Problem) -> DataFrame:
@@ -135,7 +135,7 @@ def _is_spread(sharing: str, sketch: Sketch, *, bytes_a_row: int) -> bool:
 
 
 class _Fetched(NamedTuple):
-    """Rows that are here, in the order of `flow_id`."""
+    """Rows that are here."""
 
     ids: np.ndarray
     labels: np.ndarray
@@ -157,12 +157,8 @@ def _fetch_few(rows: Source, problem: Problem) -> Source | _Fetched:
     """The rows themselves if there are few, and some."""
     if not 0 < rows.count() * 8 * len(problem.features) <= _FEW_BYTES:
         return rows
-    arrays = rows.whole()
-    if not arrays[0].size:
-        return rows
-    order = np.argsort(arrays[0], kind="stable")
-    in_order = bool((order[1:] > order[:-1]).all())
-    return _Fetched(*(array if in_order else array[order] for array in arrays))
+    fetched = _Fetched(*rows.whole())
+    return fetched if fetched.ids.size else rows
 
 
 def _threads_here() -> int:
@@ -191,7 +187,9 @@ def _sketch_rows(rows: Source | _Fetched, problem: Problem, limit: int, folder: 
 def _bin_rows(rows: Source | _Fetched, problem: Problem, edges: Sequence[np.ndarray], folder: Path | None) -> Binned:
     if isinstance(rows, _Fetched):
         columns = bin_rows(rows.values, edges, threads=_threads_here())
-        return side_by_side(columns, rows.labels, rows.weights, edges, len(problem.labels), threads=_threads_here())
+        return side_by_side(
+            columns, rows.labels, rows.weights, edges, len(problem.labels), ids=rows.ids, threads=_threads_here()
+        )
     cuts = list(edges)
 
     def to_bins(blocks: Iterator[Block]) -> Iterator[pa.RecordBatch]:
@@ -207,8 +205,7 @@ def _bin_rows(rows: Source | _Fetched, problem: Problem, edges: Sequence[np.ndar
     columns = np.empty((len(cuts), ids.size), np.uint8)
     for f, into in enumerate(columns):
         np.concatenate([into[:0], *(block[f] for block in blocks)], out=into)
-    canonical, threads = np.argsort(ids, kind="stable"), _threads_here()
-    return side_by_side(columns, labels, weights, edges, len(problem.labels), canonical=canonical, threads=threads)
+    return side_by_side(columns, labels, weights, edges, len(problem.labels), ids=ids, threads=_threads_here())
 
 
 def _identity(what: str, shape: Any, seed: int, *binned: Binned) -> str:
@@ -235,12 +232,12 @@ def _growing(shared: Any, shape: Shape, seed: int, kept: Chunks) -> Callable[[ra
 
 
 def _boost_as_task(
-    flows: DataFrame, binned: Binned, unseen: Binned | None, shape: BoostShape, seed: int, kept: Chunks, folder: Path | None
+    flows: DataFrame, sets: Sequence[Binned], shape: BoostShape, seed: int, kept: Chunks, folder: Path | None
 ) -> tuple[Boosting, list[dict[str, float]]]:
     context = flows.sparkSession.sparkContext
-    threads, sets = _cores_of_an_executor(context), (binned, *([unseen] if unseen else []))
+    threads = _cores_of_an_executor(context)
     if _is_one_process(context):
-        return _boosting(_Here(sets), shape, seed, threads, kept)([0])[0]
+        return _boosting(_Here(tuple(sets)), shape, seed, threads, kept)([0])[0]
     with handed(context, sets, folder) as shared:
         return context.parallelize([0], 1).mapPartitions(_boosting(shared, shape, seed, threads, kept)).collect()[0]
 
