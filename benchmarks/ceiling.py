@@ -127,7 +127,8 @@ def boosted(values: np.ndarray, dense: np.ndarray, classes: int) -> BoostingScor
     """Ours; the rounds end by distinct vectors that were held out."""
     p = BoostParams()
     shape = BoostShape(
-        p.rounds, p.depth, p.bins, p.learning_rate, p.penalty, p.curvature_per_leaf, p.sampling_threshold, p.patience
+        p.rounds, p.depth, p.bins, p.learning_rate, p.penalty, p.curvature_per_leaf, p.sampling_threshold, p.patience,
+        p.max_delta_step,
     )
     vector = np.unique(values, axis=0, return_inverse=True)[1].ravel()
     out = np.random.default_rng(_SEED).random(vector.max() + 1)[vector] < _HELD_OUT

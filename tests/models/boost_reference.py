@@ -17,7 +17,7 @@ class ReferenceBoosting:
         self.columns, self.labels, self.classes, self.shape = binned.columns.astype(int), binned.labels, binned.classes, shape
         self.numbers = binned.numbers.tolist()
         self.weights = [int(w) for w in binned.weights]
-        self.edges, self.unit = binned.edges, 2.0 ** min(20, int(np.log2((2**31 - 1) / sum(self.weights))))
+        self.edges = binned.edges
         shares = np.bincount(binned.labels, weights=binned.weights, minlength=binned.classes) / sum(self.weights)
         prior = np.log(np.clip(shares, 1e-6, 1))
         self.own = [1] if self.classes == 2 else range(self.classes)
@@ -32,16 +32,17 @@ class ReferenceBoosting:
 
     def drawn(self, own, seed):
         """Whole-numbered gradient and curvature of each row that is drawn."""
-        codes, threshold = {}, self.shape.sampling_threshold
+        sizes, codes, threshold = {}, {}, self.shape.sampling_threshold
         for row, label in enumerate(self.labels):
             g = float(self.probabilities[own, row]) - float(label == own)
-            size, up = abs(g), 1.0
-            if size < threshold:
-                if (hashed(seed ^ self.numbers[row]) >> 11) * 2.0**-53 * threshold >= size:
-                    continue
-                up = threshold / size
-            whole = [int(np.floor(v * up * self.unit + 0.5)) * self.weights[row] for v in (g, size * (1 - size))]
-            codes[row] = whole
+            if (hashed(seed ^ self.numbers[row]) >> 11) * 2.0**-53 * threshold < abs(g):
+                sizes[row] = g
+        total = sum(int(max(abs(g), threshold) * FINE) * self.weights[row] for row, g in sizes.items())
+        self.unit = 2.0 ** min(20, int(np.floor(np.log2(2.0**60 / max(total, 1)))))
+        for row, g in sizes.items():
+            size, chance = abs(g), (hashed(seed ^ (2**64 - 1) ^ self.numbers[row]) >> 11) * 2.0**-53
+            times = self.unit * self.weights[row] * max(1.0, threshold / size)
+            codes[row] = [int(np.floor(v * times + chance)) for v in (g, size * (1 - size))]
         return codes
 
     def tree(self, own, seed):
@@ -55,6 +56,8 @@ class ReferenceBoosting:
         squares = sum(int(r * r * FINE) * w for r, w in residuals)
         curvature = sum(int((abs(r) - r * r) * FINE) * w for r, w in residuals)
         step = total / max(curvature + self.shape.penalty * FINE, 1.0)
+        bound = self.shape.max_delta_step
+        step = max(-bound, min(bound, step)) if bound else step
         node = {"feature": -1, "threshold": 0.0, "right": -1, "prediction": step / 2,
                 "stats": [float(sum(w for _, w in residuals)), total / FINE, squares / FINE]}
         nodes.append(node)

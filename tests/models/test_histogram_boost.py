@@ -10,7 +10,7 @@ from xgboost import XGBClassifier
 
 from iomt_ids.contract.errors import ConfigError
 from iomt_ids.models.histogram.boost import BoostShape, boost
-from iomt_ids.models.histogram.newton import draw_rows, softmax
+from iomt_ids.models.histogram.newton import FINE, draw_rows, encode_rows, softmax
 from iomt_ids.models.histogram.order import bin_all
 from iomt_ids.models.histogram.score import BoostingScorer
 from tests.models.boost_reference import reference_rounds
@@ -35,8 +35,9 @@ def as_dicts(tree):
 
 @pytest.mark.parametrize("shape", [
     SHAPE, BoostShape(3, 5, 16, 0.5, sampling_threshold=0.0), BoostShape(3, 3, 16, 0.3, penalty=0.0, curvature_per_leaf=6.0),
-    BoostShape(3, 4, 16, 1.0, sampling_threshold=0.6), BoostShape(2, 0, 16, 0.3),
-], ids=["usual", "all_rows", "large_leaves_without_penalty", "few_rows", "roots_alone"])
+    BoostShape(3, 4, 16, 1.0, sampling_threshold=0.6), BoostShape(2, 0, 16, 0.3), BoostShape(3, 4, 16, 0.5, max_delta_step=0.7),
+    BoostShape(3, 4, 16, 0.5, max_delta_step=0.0),
+], ids=["usual", "all_rows", "large_leaves_without_penalty", "few_rows", "roots_alone", "short_steps", "no_bound"])
 @pytest.mark.parametrize("classes", [2, 4])
 def test_trees_are_those_of_a_slow_reference(shape, classes):
     binned = toy(rows=250, classes=classes)
@@ -77,14 +78,20 @@ def test_statistics_of_nodes_are_those_of_a_variance():
         assert (tree.stats[:, 0] >= 1).all()
 
 
-def test_drawn_rows_keep_the_sum_of_gradients():
+@pytest.mark.parametrize(("unit", "close"), [(2.0**12, 0.01), (2.0, 0.05)], ids=["fine", "coarser_than_any_gradient"])
+def test_drawn_rows_keep_the_sums_of_gradients_and_curvatures(unit, close):
     dice = np.random.default_rng(0)
     probability = dice.uniform(0, 0.05, 200_000).astype(np.float32)
     labels, weights = np.zeros(200_000, np.uint8), np.ones(200_000, np.int64)
     rows, codes = np.empty(200_000, np.uint32), np.empty(200_000, np.int64)
-    n = draw_rows(probability, labels, weights, np.arange(200_000, dtype=np.uint32), 0, 1, 0.05, 2.0**12, np.uint64(5), rows, codes)
+    told = probability, labels, weights, np.arange(200_000, dtype=np.uint32), 0, 1, 0.05
+    n, size = draw_rows(*told, np.uint64(5), rows)
+    encode_rows(*told, unit, np.uint64(5), rows[:n], codes)
     assert 0.48 < n / 200_000 < 0.52
-    assert (codes[:n] >> 32).sum() / 2**12 == pytest.approx(probability.sum(dtype=float), rel=0.01)
+    assert size == n * int(0.05 * FINE)
+    assert (codes[:n] >> 32).sum() / unit == pytest.approx(probability.sum(dtype=float), rel=close)
+    curvature = (probability * (1.0 - probability)).sum(dtype=float)
+    assert (codes[:n] & 0xFFFFFFFF).sum() / unit == pytest.approx(curvature, rel=close)
 
 
 def test_probabilities_are_a_softmax_also_far_out():
@@ -109,8 +116,19 @@ def test_rounds_end_when_unseen_rows_say_so_and_the_best_are_kept():
     assert {len(trees) for trees in everything.trees} == {80}
 
 
+def test_billions_of_rows_are_learnt_round_by_round():
+    # Rare classes that one column tells: far from where scores start, almost without curvature, and in large numbers.
+    labels = np.repeat([0, 1, 2], [1900, 60, 40])
+    rows = np.random.default_rng(0).normal(size=(2000, 3)) + 3 * np.eye(3)[labels]
+    binned = dataclasses.replace(bin_all(rows, labels, 3, 16), weights=np.full(2000, 2_000_000, np.int64))
+    losses = [c["train_loss"] for c in boost(binned, BoostShape(20, 4, 16, 0.3), 0, threads=1)[1]]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < 0.01
+
+
 @pytest.mark.parametrize("wrong", [
     {"rounds": 0}, {"depth": 17}, {"bins": 257}, {"learning_rate": 0.0}, {"sampling_threshold": 1.5}, {"penalty": -1.0},
+    {"max_delta_step": -1.0},
 ])
 def test_impossible_shapes_are_refused(wrong):
     with pytest.raises(ConfigError, match="gradient_boosted: wanted rounds >= 1"):

@@ -51,6 +51,8 @@ class Params:
         Of ``histogram`` only: rows with a smaller gradient are drawn in proportion to it; 0 grows trees from all rows.
     patience : int
         Not of ``mllib``: rounds without a better log-loss on validation rows before it ends; 0 never ends.
+    max_delta_step : float
+        Not of ``mllib``: most that a leaf says, before the learning rate, in log-odds; 0 is no bound.
     node_memory_mb, parallel_classes : int
         Of ``mllib`` only.
     sharing : str
@@ -68,6 +70,7 @@ class Params:
     curvature_per_leaf: float = 1.0
     sampling_threshold: float = 0.05
     patience: int = 10
+    max_delta_step: float = 8.0
     node_memory_mb: int = 512
     parallel_classes: int = 2
     workers: int = 2
@@ -180,7 +183,7 @@ def fit(
         return FittedMllibBoosting(_fit_mllib(flows, problem, params, seed), problem)
     shape = BoostShape(
         params.rounds, params.depth, params.bins, params.learning_rate, params.penalty, params.curvature_per_leaf,
-        params.sampling_threshold, params.patience,
+        params.sampling_threshold, params.patience, params.max_delta_step,
     )
     if params.engine == "xgboost":
         spread = Distribution(params.workers, params.class_weight_power)

@@ -158,6 +158,7 @@ def _estimator(problem: Problem, shape: BoostShape, spread: Distribution, seed: 
         features_col=VECTOR, label_col=CLASS, weight_col=WEIGHT, num_workers=spread.workers,
         n_estimators=shape.rounds, max_depth=shape.depth, max_bin=shape.bins,
         learning_rate=shape.learning_rate, reg_lambda=shape.penalty, min_child_weight=shape.curvature_per_leaf,
+        max_delta_step=shape.max_delta_step,
         tree_method="hist", random_state=seed, eval_metric="logloss" if len(problem.labels) == 2 else "mlogloss",
         **ends,
     )

@@ -1,7 +1,8 @@
 """Gradient-boosted trees for all classes at once, one tree a class and round, from bytes.
 
 Every class has a score; probabilities are the softmax of scores, and each round gives every class a tree that takes one
-Newton step of the joint log-loss (Friedman 2001; Chen and Guestrin 2016). Two classes need one score.
+Newton step of the joint log-loss (Friedman 2001; Chen and Guestrin 2016), of bounded length, as in LogitBoost (Friedman,
+Hastie and Tibshirani 2000). Two classes need one score.
 """
 
 from __future__ import annotations
@@ -20,12 +21,22 @@ from iomt_ids.models.histogram.descend import find_leaves, pack_nodes
 from iomt_ids.models.histogram.forest import Binned, Splits, cuts_of, importances_of, thresholds_of, tree_seed
 from iomt_ids.models.histogram.keep import trees_from_bytes, trees_to_bytes
 from iomt_ids.models.histogram.levels import grow_newton_together
-from iomt_ids.models.histogram.newton import FINE, add_values, draw_rows, grow_newton_tree, leaf_statistics, of_labels, softmax
+from iomt_ids.models.histogram.newton import (
+    FINE,
+    add_values,
+    draw_rows,
+    encode_rows,
+    grow_newton_tree,
+    leaf_statistics,
+    of_labels,
+    softmax,
+)
 
 _ALONE = Alone()
 _DRAWN = 3
-# Of a gradient: finer than a float32 of a probability is; coarser where the sum over all rows would not fit in 31 bits.
-_FINEST = 20
+# Of a gradient: finer than a float32 of a probability is; coarser where the sum over a tree's rows would not fit in 31 bits,
+# of which one is left for what is rounded up.
+_FINEST, _MOST = 20, 2.0**30
 # A class that all rows, or none, belong to would have an infinite score.
 _LEAST_SHARE = 1e-6
 # Of a row's loss, 35 at most: sums of 2**31 rows stay below 2**63.
@@ -102,14 +113,15 @@ class BoostShape:
     curvature_per_leaf: float = 1.0
     sampling_threshold: float = 0.05
     patience: int = 10
+    max_delta_step: float = 8.0
 
     def __post_init__(self) -> None:
         whole = self.rounds >= 1 and 0 <= self.depth <= 16 and 2 <= self.bins <= 256 and self.patience >= 0
         shares = 0 < self.learning_rate <= 1 and 0 <= self.sampling_threshold <= 1
-        if not (whole and shares and self.penalty >= 0 and self.curvature_per_leaf >= 0):
+        if not (whole and shares and min(self.penalty, self.curvature_per_leaf, self.max_delta_step) >= 0):
             raise ConfigError(
                 "gradient_boosted: wanted rounds >= 1, depth 0 to 16, bins 2 to 256, learning_rate above 0 and up to 1, "
-                f"sampling_threshold 0 to 1, penalty, curvature_per_leaf and patience >= 0, not {self}"
+                f"sampling_threshold 0 to 1, penalty, curvature_per_leaf, patience and max_delta_step >= 0, not {self}"
             )
 
 
@@ -243,8 +255,6 @@ class _Grower:
         self.own = [1] if binned.classes == 2 else list(range(binned.classes))
         self.n_bins = np.array([e.size + 1 for e in binned.edges], np.int64)
         self.table = binned.table  # made here, once, and not by the threads
-        heaviest = max(1, int(known.ranks.sum(np.array([binned.weights.sum(dtype=np.int64)]))[0]))
-        self.unit = 2.0 ** min(_FINEST, int(np.log2((2**31 - 1) / heaviest)))
         rows = binned.labels.size
         self.buffers: SimpleQueue[tuple[np.ndarray, np.ndarray, np.ndarray]] = SimpleQueue()
         for _ in range(threads):
@@ -254,13 +264,12 @@ class _Grower:
         """One tree; rows are drawn by the seed."""
         shape, known = self.shape, self.known
         rows, codes, leaves = buffers = self.buffers.get()
-        n = draw_rows(
-            known.probabilities[own], known.labels, known.weights, self.binned.numbers, self.binned.first, own,
-            shape.sampling_threshold, self.unit, seed, rows, codes,
-        )
+        told = known.probabilities[own], known.labels, known.weights, self.binned.numbers, self.binned.first, own
+        n, size = draw_rows(*told, shape.sampling_threshold, seed, rows)
+        unit = _unit(int(known.ranks.sum(np.array([size], np.int64))[0]))
+        encode_rows(*told, shape.sampling_threshold, unit, seed, rows[:n], codes)
         asked = (
-            self.table, known.columns, self.n_bins, rows[:n], codes[:n], shape.depth, self.unit, shape.penalty,
-            shape.curvature_per_leaf,
+            self.table, known.columns, self.n_bins, rows[:n], codes[:n], shape.depth, unit, shape.penalty, shape.curvature_per_leaf,
         )
         feature, cut, right = grow_newton_tree(*asked) if known.ranks.size == 1 else grow_newton_together(*asked, known.ranks)
         find_leaves(known.columns, nodes := pack_nodes(feature, cut, right), leaves)
@@ -268,7 +277,9 @@ class _Grower:
         found = leaf_statistics(leaves, known.probabilities[own], known.labels, known.weights, own, feature.size)
         sums = known.ranks.sum(found)
         _add_up(sums, right)
-        half = sums[:, 1] / np.maximum(sums[:, 3] + shape.penalty * FINE, 1.0) / 2
+        step = sums[:, 1] / np.maximum(sums[:, 3] + shape.penalty * FINE, 1.0)
+        # Rows that are surely wrong have hardly any curvature: without a bound a step for many of them has no end.
+        half = np.clip(step, -(most := shape.max_delta_step or np.inf), most) / 2
         self._move(own, nodes, leaves, half)
         self.buffers.put(buffers)
         stats = sums[:, :3] / np.array([1.0, FINE, FINE])
@@ -295,6 +306,11 @@ class _Grower:
 
 def _rows(binned: Binned, ranks: Gathering) -> int:
     return int(ranks.sum(np.array([binned.labels.size], np.int64))[0])
+
+
+def _unit(size: int) -> float:
+    """How many of it are 1, given the sum of gradients' sizes times `FINE`: a power of two."""
+    return float(2.0 ** min(_FINEST, np.floor(np.log2(_MOST * FINE / max(size, 1)))))
 
 
 def _prior(binned: Binned, ranks: Gathering) -> np.ndarray:

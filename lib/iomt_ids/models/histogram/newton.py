@@ -64,9 +64,9 @@ def of_labels(probabilities: np.ndarray, labels: np.ndarray) -> Any:
 @compiled
 def draw_rows(
     probability: np.ndarray, labels: np.ndarray, weights: np.ndarray, numbers: np.ndarray, first: int, own: int,
-    threshold: float, unit: float, seed: np.uint64, rows: np.ndarray, codes: np.ndarray,
-) -> int:
-    """Rows that a tree is grown from, with gradient and curvature in one word each.
+    threshold: float, seed: np.uint64, rows: np.ndarray,
+) -> Any:
+    """Put the rows that a tree is grown from into ``rows``; their number, and the sum of their gradients' sizes times `FINE`.
 
     A row whose gradient is below the threshold is drawn with a chance in proportion to it, and then stands for those that
     were not: sums keep their expectation (minimal variance sampling, Ibragimov and Gusev, NeurIPS 2019). Chances are of a
@@ -79,17 +79,33 @@ def draw_rows(
         # Written anyway, and kept by going on: a processor cannot guess which rows are drawn.
         rows[n] = row
         n += np.int64(chance * threshold < size)
-    for i in range(n):
+    total: Any = 0
+    for row in rows[:n]:
+        size = abs(np.float64(probability[row]) - np.float64(labels[row] == own))
+        total += np.int64(np.maximum(size, threshold) * FINE) * weights[row]
+    return n, total
+
+
+@compiled
+def encode_rows(
+    probability: np.ndarray, labels: np.ndarray, weights: np.ndarray, numbers: np.ndarray, first: int, own: int,
+    threshold: float, unit: float, seed: np.uint64, rows: np.ndarray, codes: np.ndarray,
+) -> None:
+    """Gradient and curvature of drawn rows, in whole units, in one word each.
+
+    A part of a unit is rounded up with a chance of its size: where rows are so many that a row's gradient is less than a
+    unit, sums still keep their expectation (Shi et al. 2022).
+    """
+    for i in range(rows.size):
         row = rows[i]
         g = np.float64(probability[row]) - np.float64(labels[row] == own)
         size = abs(g)
         h = size * (1.0 - size)
+        weight = unit * np.float64(weights[row])
         if size < threshold:
-            up = threshold / size
-            g *= up
-            h *= up
-        codes[i] = (np.int64(np.floor(g * unit + 0.5)) * weights[row] << _HALF) + np.int64(np.floor(h * unit + 0.5)) * weights[row]
-    return int(n)
+            weight *= threshold / size
+        chance = np.float64(mix(~seed ^ (np.uint64(first) + np.uint64(numbers[row]))) >> _S11) * 2.0**-53
+        codes[i] = (np.int64(np.floor(g * weight + chance)) << _HALF) + np.int64(np.floor(h * weight + chance))
 
 
 @compiled
