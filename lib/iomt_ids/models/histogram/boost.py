@@ -41,6 +41,8 @@ _FINEST, _MOST = 20, 2.0**30
 _LEAST_SHARE = 1e-6
 # Of a row's loss, 35 at most: sums of 2**31 rows stay below 2**63.
 _LOSS = 2.0**24
+# Whose losses are added up at once: arrays that stay in the cache.
+_ROWS = 1 << 15
 # Rows times classes times rounds that are worth a file: a few tenths of a second to grow.
 _ENOUGH = 5_000_000
 
@@ -141,9 +143,14 @@ class _Scores:
         """Probabilities from scores; returns the log-loss, summed in whole numbers, so in any order."""
         parts = zip(self.bounds[:-1], self.bounds[1:], strict=True)
         list(self.pool.map(lambda part: softmax(self.scores, self.probabilities, *part), parts))
-        units = np.floor(-np.log(np.maximum(of_labels(self.probabilities, self.labels), 1e-15)) * _LOSS + 0.5).astype(np.int64)
-        loss, rows = self.ranks.sum(np.array([units @ self.weights, self.weights.sum()], np.int64)).tolist()
+        spans = [slice(start, start + _ROWS) for start in range(0, self.labels.size, _ROWS)]
+        own = sum(self.pool.map(self._loss, spans))
+        loss, rows = self.ranks.sum(np.array([own, self.weights.sum()], np.int64)).tolist()
         return loss / _LOSS / rows if rows else float("nan")
+
+    def _loss(self, span: slice) -> int:
+        likely = np.maximum(of_labels(self.probabilities[:, span], self.labels[span]), 1e-15)
+        return int(np.floor(-np.log(likely) * _LOSS + 0.5).astype(np.int64) @ self.weights[span])
 
 
 def boost(

@@ -16,6 +16,14 @@ from iomt_ids.models.histogram.grow import divide, mix
 
 _HALF, LOW_HALF = np.int64(32), np.int64(0xFFFFFFFF)
 _S11 = np.uint64(11)
+# Rows whose numbers stay in the cache from one step to the next.
+_BLOCK = 512
+# Of the exponential, in float32: scores below the highest by more than the first count as much as that.
+_LEAST, _LOG2_E, _ROUND = np.float32(-80.0), np.float32(1.44269504), np.float32(1.5 * 2**23)
+_LN2_HIGH, _LN2_LOW, _MANTISSA = np.float32(0.693359375), np.float32(-2.12194440e-4), np.int32(23)
+_C0, _C2, _C3, _C4, _C5, _C6 = (np.float32(1 / n) for n in (1, 2, 6, 24, 120, 720))
+# Of the hash of 32 bits by which rows are drawn (the finalizer of MurmurHash3, Appleby 2011).
+_M1, _M2, _S16, _S13, _S8 = np.uint32(0x85EBCA6B), np.uint32(0xC2B2AE35), np.uint32(16), np.uint32(13), np.uint32(8)
 # Rows of a node lie far from each other: each would be waited for longer than it takes to add it.
 _AHEAD = 8
 # Of the statistics of leaves, which are of all rows: sums of 2**31 rows stay below 2**63.
@@ -26,30 +34,38 @@ FINE = 2.0**30
 def softmax(scores: np.ndarray, probabilities: np.ndarray, start: int, stop: int) -> None:
     """Probabilities of some rows; both arrays are of float32, shape (classes, rows).
 
-    The exponential is a power of a short series: additions and multiplications alone, so the bits are the same on every
-    machine, whatever its mathematical library is.
+    The exponential is a power of two times a short series (Cody and Waite 1980), of a row's highest score and those near it
+    within a few units in the last place: additions and multiplications alone, so the bits are the same on every machine,
+    whatever its mathematical library is.
     """
     classes = scores.shape[0]
-    highest, total = np.empty(512, np.float32), np.empty(512)
-    for first in range(start, stop, 512):
-        n = min(512, stop - first)
+    highest, total, power = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
+    odds, exponents = np.empty((classes, _BLOCK), np.float32), power.view(np.int32)
+    for first in range(start, stop, _BLOCK):
+        n = min(_BLOCK, stop - first)
         highest[:n] = scores[0, first : first + n]
         for k in range(1, classes):
+            own = scores[k, first : first + n]
             for i in range(n):
-                highest[i] = max(highest[i], scores[k, first + i])
+                highest[i] = max(highest[i], own[i])
         total[:n] = 0.0
         for k in range(classes):
+            own, found = scores[k, first : first + n], odds[k]
             for i in range(n):
-                y: Any = max(np.float64(scores[k, first + i]) - np.float64(highest[i]), -80.0)
-                y *= 2.0**-10
-                e = 1.0 + y * (1.0 + y * (1 / 2 + y * (1 / 6 + y * (1 / 24 + y * (1 / 120)))))
-                for _ in range(10):
-                    e *= e
-                total[i] += e
-                probabilities[k, first + i] = np.float32(e)
+                y = max(own[i] - highest[i], _LEAST)
+                power[i] = y * _LOG2_E + _ROUND  # the nearest whole number is in its lowest bits
+                whole = power[i] - _ROUND
+                r = y - whole * _LN2_HIGH - whole * _LN2_LOW
+                found[i] = _C0 + r * (_C0 + r * (_C2 + r * (_C3 + r * (_C4 + r * (_C5 + r * _C6)))))
+            bits = found.view(np.int32)
+            for i in range(n):
+                bits[i] += exponents[i] << _MANTISSA
+            for i in range(n):
+                total[i] += found[i]
         for k in range(classes):
+            found, into = odds[k], probabilities[k, first : first + n]
             for i in range(n):
-                probabilities[k, first + i] = np.float32(probabilities[k, first + i] / total[i])
+                into[i] = found[i] / total[i]
 
 
 @compiled
@@ -73,12 +89,23 @@ def draw_rows(
     row's number, counted from ``first``.
     """
     n: Any = 0
-    for row in range(labels.size):
-        size = abs(np.float64(probability[row]) - np.float64(labels[row] == own))
-        chance = np.float64(mix(seed ^ (np.uint64(first) + np.uint64(numbers[row]))) >> _S11) * 2.0**-53
-        # Written anyway, and kept by going on: a processor cannot guess which rows are drawn.
-        rows[n] = row
-        n += np.int64(chance * threshold < size)
+    is_drawn = np.empty(_BLOCK, np.uint8)
+    low, high, base = np.uint32(seed), np.uint32(seed >> np.uint64(32)), np.uint32(first)
+    per_chance, label = np.float32(threshold * 2.0**-24), np.uint8(own)
+    for start in range(0, labels.size, _BLOCK):
+        block = slice(start, min(start + _BLOCK, labels.size))
+        likely, known, places = probability[block], labels[block], numbers[block]
+        for i in range(likely.size):
+            # In 32 bits, of which a processor takes eight rows' at a time.
+            hashed = np.uint32(np.uint32(places[i] + base) ^ low)
+            hashed = np.uint32(np.uint32(hashed ^ (hashed >> _S16)) * _M1) ^ high
+            hashed = np.uint32(np.uint32(hashed ^ (hashed >> _S13)) * _M2)
+            hashed = np.uint32(hashed ^ (hashed >> _S16)) >> _S8
+            is_drawn[i] = np.float32(hashed) * per_chance < abs(likely[i] - np.float32(known[i] == label))
+        for i in range(likely.size):
+            # Written anyway, and kept by going on: a processor cannot guess which rows are drawn.
+            rows[n] = start + i
+            n += np.int64(is_drawn[i])
     total: Any = 0
     for row in rows[:n]:
         size = abs(np.float64(probability[row]) - np.float64(labels[row] == own))
