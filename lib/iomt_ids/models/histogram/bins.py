@@ -12,6 +12,8 @@ from iomt_ids.distributed.compiled import compiled
 
 # Fine enough for a class of any size, coarse enough that sums of whole numbers stay exact in a double.
 _UNIT = 2.0**20
+# Of a hash of values: the upper bits of a product depend on all bits of its factors.
+_GOLDEN, _TOP = np.uint64(0x9E3779B97F4A7C15), np.uint64(40)
 # Rows that are binned together.
 _ROWS = 512
 
@@ -19,17 +21,28 @@ _ROWS = 512
 @compiled
 def distinct(values: np.ndarray, limit: int) -> Any:
     """The distinct values of a column, ascending; empty if there are more than ``limit``."""
-    found, n = np.empty(limit + 1), 0
-    for value in values:
-        at = np.searchsorted(found[:n], value)
-        if at < n and found[at] == value:
-            continue
-        if n == limit:
-            return found[:0].copy()
-        found[at + 1 : n + 1] = found[at:n].copy()
-        found[at] = value
-        n += 1
-    return found[:n].copy()
+    slots = 4
+    while slots < 4 * limit:
+        slots *= 2
+    found, n = np.empty(limit), 0
+    held, places = np.zeros(slots), np.zeros(slots, np.bool_)
+    block = np.empty(_ROWS)
+    words = block.view(np.uint64)
+    for start in range(0, values.size, _ROWS):
+        size = min(_ROWS, values.size - start)
+        for i in range(size):
+            block[i] = values[start + i] + 0.0  # one word for both zeros
+        for i in range(size):
+            at = np.int64((words[i] * _GOLDEN) >> _TOP) & (slots - 1)
+            while places[at] and held[at] != block[i]:
+                at = (at + 1) & (slots - 1)
+            if places[at]:
+                continue
+            if n == limit:
+                return found[:0].copy()
+            held[at], places[at], found[n] = block[i], True, block[i]
+            n += 1
+    return np.sort(found[:n])
 
 
 @compiled

@@ -110,7 +110,13 @@ class Sketch:
     def _sampled(self) -> Sketch:
         """Without rows beyond each class's share, in an order of their own."""
         hashed = (self.ids.view(np.uint64) + _GOLDEN) * _FACTOR
-        order = np.lexsort((self.ids, hashed ^ (hashed >> np.uint64(31)), self.labels))
+        hashed ^= hashed >> np.uint64(31)
+        # Rows that are surely beyond are left out before any are sorted.
+        last = np.full(self.counts.size, 2**64 - 1, np.uint64)
+        for label in np.flatnonzero(np.bincount(self.labels, minlength=self.counts.size) > SAMPLE):
+            last[label] = np.partition(hashed[self.labels == label], SAMPLE - 1)[SAMPLE - 1]
+        near = np.flatnonzero(hashed <= last[self.labels])
+        order = near[np.lexsort((self.ids[near], hashed[near], self.labels[near]))]
         grouped = self.labels[order]
         rank = np.arange(order.size) - np.searchsorted(grouped, grouped)
         kept = order[rank < SAMPLE]
