@@ -102,6 +102,13 @@ def test_the_same_seed_gives_the_same_model_however_rows_are_spread(fitted, flow
     assert ours == theirs
 
 
+def test_no_leaf_says_more_than_it_is_asked_to(flows, unseen):
+    params = dataclasses.replace(PARAMS, rounds=4, patience=0, workers=1, max_delta_step=0.2)
+    model = DETECTOR.fit(flows, problem("attack", [0, 1, 11]), params, validation=unseen, seed=3, launcher=None)
+    said = [np.abs(tree.prediction).max() for trees in model.boosting.trees for tree in trees[1:]]
+    assert max(said) == pytest.approx(PARAMS.learning_rate * 0.2 / 2, rel=1e-6)  # MLlib's leaves say half of it
+
+
 def test_rare_classes_weigh_more_if_asked_to(flows, unseen):
     rare = flows.filter("attack_id = 0 OR flow_id % 8 = 0")
     params = dataclasses.replace(PARAMS, rounds=3, patience=0, workers=1)
