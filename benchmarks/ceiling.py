@@ -41,7 +41,7 @@ from iomt_ids.contract.flows import FLOW_COLUMNS, feature_names
 from iomt_ids.evaluate.bootstrap import f1_averages, f1_intervals, resampled_rows
 from iomt_ids.models.gradient_boosted import Params as BoostParams
 from iomt_ids.models.histogram.bins import bin_rows
-from iomt_ids.models.histogram.boost import BoostShape, boost
+from iomt_ids.models.histogram.boost import boost
 from iomt_ids.models.histogram.forest import Shape, grow_threaded
 from iomt_ids.models.histogram.order import bin_all, side_by_side
 from iomt_ids.models.histogram.score import BoostingScorer, ForestScorer
@@ -126,16 +126,12 @@ def forest(values: np.ndarray, dense: np.ndarray, classes: int) -> ForestScorer:
 def boosted(values: np.ndarray, dense: np.ndarray, classes: int) -> BoostingScorer:
     """Ours; the rounds end by distinct vectors that were held out."""
     p = BoostParams()
-    shape = BoostShape(
-        p.rounds, p.depth, p.bins, p.learning_rate, p.penalty, p.curvature_per_leaf, p.sampling_threshold, p.patience,
-        p.max_delta_step,
-    )
     vector = np.unique(values, axis=0, return_inverse=True)[1].ravel()
     out = np.random.default_rng(_SEED).random(vector.max() + 1)[vector] < _HELD_OUT
     binned = bin_all(values[~out], dense[~out], classes, p.bins, _THREADS)
     columns, weights = bin_rows(values[out], binned.edges), np.ones(int(out.sum()), np.int64)
     unseen = side_by_side(columns, dense[out].astype(np.uint8), weights, binned.edges, classes)
-    return BoostingScorer(boost(binned, shape, _SEED, threads=_THREADS, unseen=unseen)[0])
+    return BoostingScorer(boost(binned, p.shape, _SEED, threads=_THREADS, unseen=unseen)[0])
 
 
 _GROWN: dict[str, Callable[[np.ndarray, np.ndarray, int], Any]] = {"forest": forest, "boosted": boosted}

@@ -63,6 +63,16 @@ def test_distinct_values_are_all_of_them_or_none(values, limit):
     assert np.array_equal(found, wanted if wanted.size <= limit else [])
 
 
+def test_many_distinct_values_are_found_and_both_zeros_are_one():
+    # So many that some of them want the same place in the table.
+    wanted = np.arange(-100, 101) / 3
+    values = np.append(-0.0, np.random.default_rng(0).permutation(np.tile(wanted, 5)))
+    found = distinct(values, 201)
+    assert np.array_equal(found, wanted)
+    assert np.array_equal(np.signbit(found), wanted < 0)  # of whichever is met first
+    assert distinct(values, 200).size == 0
+
+
 def test_bins_hold_even_shares_and_a_heavy_value_does_not_starve_the_others():
     values = np.concatenate([np.zeros(9000), np.arange(1.0, 1001.0)])
     filled = np.bincount(bins_of(values, edges_of(values, np.ones(values.size), 11)))

@@ -99,7 +99,11 @@ def test_probabilities_are_a_softmax_also_far_out():
     found = np.empty_like(scores)
     softmax(scores, found, 0, 2000)
     odds = np.exp(scores.astype(float) - scores.max(axis=0))
-    np.testing.assert_allclose(found, odds / odds.sum(axis=0), rtol=5e-6, atol=2e-35)
+    exact = odds / odds.sum(axis=0)
+    # Scores that lie far below the highest are rounded as coarsely as they are told.
+    near = scores > scores.max(axis=0) - 8
+    np.testing.assert_allclose(found[near], exact[near], rtol=1e-6)
+    np.testing.assert_allclose(found, exact, rtol=5e-6, atol=2e-35)
 
 
 def test_rounds_end_when_unseen_rows_say_so_and_the_best_are_kept():

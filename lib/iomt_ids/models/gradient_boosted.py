@@ -7,7 +7,7 @@ as there are classes. Either way a class's probability is its model's odds, exp(
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,11 @@ class Params:
     workers: int = 2
     class_weight_power: float = 0.0
     sharing: str = "auto"
+
+    @property
+    def shape(self) -> BoostShape:
+        """What of these are limits of boosting, by the same names."""
+        return BoostShape(**{field.name: getattr(self, field.name) for field in fields(BoostShape)})
 
 
 # What `--tune` chooses from.
@@ -181,15 +186,11 @@ def fit(
         raise ContractError(f"gradient_boosted: task {problem.task} has a single class in the train split")
     if params.engine == "mllib":
         return FittedMllibBoosting(_fit_mllib(flows, problem, params, seed), problem)
-    shape = BoostShape(
-        params.rounds, params.depth, params.bins, params.learning_rate, params.penalty, params.curvature_per_leaf,
-        params.sampling_threshold, params.patience, params.max_delta_step,
-    )
     if params.engine == "xgboost":
         spread = Distribution(params.workers, params.class_weight_power)
-        boosting, curves = fit_xgboost(flows, problem, shape, spread, seed, validation=validation)
+        boosting, curves = fit_xgboost(flows, problem, params.shape, spread, seed, validation=validation)
     else:
-        boosting, curves = fit_boosting(flows, problem, shape, seed, launcher, params.sharing, validation=validation)
+        boosting, curves = fit_boosting(flows, problem, params.shape, seed, launcher, params.sharing, validation=validation)
     asked = dict(zip(ASKED, (params.rounds, params.depth, params.bins, params.learning_rate, seed), strict=True))
     return FittedBoosting(boosting, problem, asked, curves, spark_version=flows.sparkSession.version)
 

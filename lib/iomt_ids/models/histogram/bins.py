@@ -24,8 +24,7 @@ def distinct(values: np.ndarray, limit: int) -> Any:
     slots = 4
     while slots < 4 * limit:
         slots *= 2
-    found, n = np.empty(limit), 0
-    held, places = np.zeros(slots), np.zeros(slots, np.bool_)
+    held, is_taken, n = np.zeros(slots), np.zeros(slots, np.bool_), 0
     block = np.empty(_ROWS)
     words = block.view(np.uint64)
     for start in range(0, values.size, _ROWS):
@@ -34,15 +33,15 @@ def distinct(values: np.ndarray, limit: int) -> Any:
             block[i] = values[start + i] + 0.0  # one word for both zeros
         for i in range(size):
             at = np.int64((words[i] * _GOLDEN) >> _TOP) & (slots - 1)
-            while places[at] and held[at] != block[i]:
+            while is_taken[at] and held[at] != block[i]:
                 at = (at + 1) & (slots - 1)
-            if places[at]:
+            if is_taken[at]:
                 continue
             if n == limit:
-                return found[:0].copy()
-            held[at], places[at], found[n] = block[i], True, block[i]
+                return held[:0].copy()
+            held[at], is_taken[at] = block[i], True
             n += 1
-    return np.sort(found[:n])
+    return np.sort(held[is_taken])
 
 
 @compiled

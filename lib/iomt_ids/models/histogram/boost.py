@@ -286,7 +286,8 @@ class _Grower:
         _add_up(sums, right)
         step = sums[:, 1] / np.maximum(sums[:, 3] + shape.penalty * FINE, 1.0)
         # Rows that are surely wrong have hardly any curvature: without a bound a step for many of them has no end.
-        half = np.clip(step, -(most := shape.max_delta_step or np.inf), most) / 2
+        most = shape.max_delta_step or np.inf
+        half = np.clip(step, -most, most) / 2
         self._move(own, nodes, leaves, half)
         self.buffers.put(buffers)
         stats = sums[:, :3] / np.array([1.0, FINE, FINE])
