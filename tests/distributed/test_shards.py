@@ -116,6 +116,17 @@ def test_a_partition_of_a_table_is_read_where_it_is(spark: SparkSession, table: 
         assert _values(files, "x") == list(range(60))
 
 
+def test_rows_that_a_deletion_vector_has_removed_are_not_read(spark: SparkSession, tmp_path: Path) -> None:
+    path = str(tmp_path / "deleted")
+    rows = spark.range(20).select(F.col("id").cast("double").alias("x"), F.lit(0).alias("y"), F.lit("train").alias("split"))
+    rows.coalesce(1).write.format("delta").partitionBy("split").option("delta.enableDeletionVectors", "true").save(path)
+    spark.sql(f"DELETE FROM delta.`{path}` WHERE x = 3")
+    assert list(Path(path).glob("deletion_vector*"))
+    with parquet_files(spark.read.format("delta").load(path), ["y", "x"]) as files:
+        assert not any(f.startswith(path) for f in files)
+        assert _values(files, "x") == [x for x in range(20) if x != 3]
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [

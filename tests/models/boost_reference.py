@@ -18,7 +18,7 @@ class ReferenceBoosting:
 
     def __init__(self, binned, shape, seed):
         self.columns, self.labels, self.classes, self.shape = binned.columns.astype(int), binned.labels, binned.classes, shape
-        self.numbers = binned.numbers.tolist()
+        self.marks = binned.marks.tolist()
         self.weights = [int(w) for w in binned.weights]
         self.edges = binned.edges
         shares = np.bincount(binned.labels, weights=binned.weights, minlength=binned.classes) / sum(self.weights)
@@ -39,12 +39,12 @@ class ReferenceBoosting:
         sizes, codes, threshold = {}, {}, self.shape.sampling_threshold
         for row, label in enumerate(self.labels):
             g = float(self.probabilities[own, row]) - float(label == own)
-            if np.float32(drawn_by(seed, self.numbers[row])) * np.float32(threshold * 2.0**-24) < abs(np.float32(g)):
+            if np.float32(drawn_by(seed, self.marks[row])) * np.float32(threshold * 2.0**-24) < abs(np.float32(g)):
                 sizes[row] = g
         total = sum(int(max(abs(g), threshold) * FINE) * self.weights[row] for row, g in sizes.items())
         self.unit = 2.0 ** min(20, int(np.floor(np.log2(2.0**60 / max(total, 1)))))
         for row, g in sizes.items():
-            size, chance = abs(g), (hashed(seed ^ (2**64 - 1) ^ self.numbers[row]) >> 11) * 2.0**-53
+            size, chance = abs(g), (hashed(seed ^ (2**64 - 1) ^ self.marks[row]) >> 11) * 2.0**-53
             times = self.unit * self.weights[row] * max(1.0, threshold / size)
             codes[row] = [int(np.floor(v * times + chance)) for v in (g, size * (1 - size))]
         return codes

@@ -18,13 +18,13 @@ def hashed(value):
     return z ^ (z >> 31)
 
 
-def times_seen(weights, numbers, seed):
-    def one(number, copy):
-        chance = (hashed((hashed(seed ^ hashed(number)) + copy) & _MASK) >> 11) * 2.0**-53
+def times_seen(weights, marks, seed):
+    def one(mark, copy):
+        chance = (hashed((hashed(seed ^ hashed(mark)) + copy) & _MASK) >> 11) * 2.0**-53
         return int(np.sum(chance >= _POISSON))
 
-    told = zip(numbers.tolist(), weights.tolist(), strict=True)
-    return np.array([sum(one(number, copy) for copy in range(weight)) for number, weight in told])
+    told = zip(marks.tolist(), weights.tolist(), strict=True)
+    return np.array([sum(one(mark, copy) for copy in range(weight)) for mark, weight in told])
 
 
 def drawn(seed, path, features, wanted):
@@ -47,7 +47,7 @@ class ReferenceTree:
         self.edges = binned.edges
         self.wanted = features_wanted(shape.features_per_node, len(binned.edges))
         self.seed = int(tree_seed(seed, index, 2))
-        self.weights = times_seen(binned.weights, binned.numbers, int(tree_seed(seed, index, 1)))
+        self.weights = times_seen(binned.weights, binned.marks, int(tree_seed(seed, index, 1)))
         self.nodes = []
         self.grow(np.flatnonzero(self.weights), 0, 1)
 

@@ -102,11 +102,12 @@ def rows_of(seed, n):
 def test_a_sketch_is_the_same_however_rows_are_spread(monkeypatch, parts):
     monkeypatch.setattr(sketch, "SAMPLE", 50)
     ids, labels, values = rows_of(0, 900)
-    merged = Sketch.empty(3, 3, 16)
+    merged = added = Sketch.empty(3, 3, 16)
     for part in np.array_split(np.random.default_rng(parts).permutation(900), parts):
         merged = merged.merge(Sketch.from_bytes(Sketch.of(ids[part], labels[part], values[part], 3, 16).as_bytes(), 3, 16))
+        added = added.add(ids[part], labels[part], values[part])
     whole = Sketch.of(ids, labels, values, 3, 16)
-    assert merged.as_bytes() == whole.as_bytes()
+    assert merged.as_bytes() == added.as_bytes() == whole.as_bytes()
     assert np.bincount(merged.labels).tolist() == [50, 50, min(50, int(np.sum(labels == 2)))]
     assert merged.counts.tolist() == np.bincount(labels).tolist()
     assert [d.size for d in merged.distinct] == [0, 9, 0]

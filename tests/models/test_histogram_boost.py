@@ -84,7 +84,7 @@ def test_drawn_rows_keep_the_sums_of_gradients_and_curvatures(unit, close):
     probability = dice.uniform(0, 0.05, 200_000).astype(np.float32)
     labels, weights = np.zeros(200_000, np.uint8), np.ones(200_000, np.int64)
     rows, codes = np.empty(200_000, np.uint32), np.empty(200_000, np.int64)
-    told = probability, labels, weights, np.arange(200_000, dtype=np.uint32), 0, 1, 0.05
+    told = probability, labels, weights, np.arange(200_000, dtype=np.uint32), 1, 0.05
     n, size = draw_rows(*told, np.uint64(5), rows)
     encode_rows(*told, unit, np.uint64(5), rows[:n], codes)
     assert 0.48 < n / 200_000 < 0.52

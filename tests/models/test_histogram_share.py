@@ -32,7 +32,7 @@ def arrays(trees):
 @pytest.mark.parametrize("partitions", [1, 2, 5])
 def test_the_same_seed_gives_the_same_trees_on_any_number_of_partitions_fetched_or_not(flows, forest, partitions, monkeypatch):
     rows = share._source_of(flows, PROBLEM)
-    assert isinstance(share._fetch_few(rows, PROBLEM), share._Fetched)
+    assert isinstance(share._fetch_few(rows, PROBLEM), tuple)
     monkeypatch.setattr(share, "_FEW_BYTES", 8 * len(PROBLEM.features) * flows.count() - 1)
     assert share._fetch_few(rows, PROBLEM) is rows
     spread = flows.repartition(partitions, F.rand(partitions))
@@ -91,7 +91,7 @@ def test_a_missing_value_in_a_tables_file_stops_the_fit(spark, stored, tmp_path,
 def test_they_are_the_trees_that_one_process_grows_from_the_rows_in_order(flows, forest):
     rows = flows.orderBy("flow_id").toPandas()
     labels = np.searchsorted([0, 1, 11], rows["attack_id"])
-    binned = bin_all(rows[list(PROBLEM.features)].to_numpy(), labels, 3, 16)
+    binned = bin_all(rows[list(PROBLEM.features)].to_numpy(), labels, 3, 16, ids=rows["flow_id"].to_numpy())
     assert arrays(grow(binned, SHAPE, 3, range(6))) == arrays(forest.trees)
 
 

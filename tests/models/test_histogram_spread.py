@@ -17,6 +17,7 @@ from iomt_ids.distributed.resume import Endurance, ResumingLauncher
 from iomt_ids.distributed.work import Alone, gather_bytes
 from iomt_ids.models.gradient_boosted import DETECTOR as BOOSTED
 from iomt_ids.models.histogram import blocks, levels, ranks, share, spread
+from iomt_ids.models.histogram import boost as boost_module
 from iomt_ids.models.histogram.boost import BoostShape, boost
 from iomt_ids.models.histogram.forest import Shape, grow
 from iomt_ids.models.histogram.levels import grow_together
@@ -25,6 +26,7 @@ from tests.builders import gold, problem
 from tests.models.test_histogram_boost import as_bytes
 from tests.models.test_histogram_forest import toy
 from tests.models.test_histogram_keep import same
+from tests.models.test_histogram_pieces import as_rows
 
 NEVER, ALWAYS = 1, 1 << 30
 
@@ -82,22 +84,15 @@ class Place(Alone):
 
 
 def dealt(binned, ends):
-    """Parts of rows by their numbers."""
+    """Parts of rows, one after the other."""
 
     def part(a, b):
-        mine = (binned.numbers >= a) & (binned.numbers < b)
         return dataclasses.replace(
-            binned, columns=np.ascontiguousarray(binned.columns[:, mine]), labels=binned.labels[mine],
-            weights=binned.weights[mine], numbers=binned.numbers[mine] - np.uint32(a), first=a,
+            binned, columns=np.ascontiguousarray(binned.columns[:, a:b]), labels=binned.labels[a:b],
+            weights=binned.weights[a:b], marks=binned.marks[a:b],
         )
 
     return [part(a, b) for a, b in zip([0, *ends], [*ends, binned.labels.size], strict=True)]
-
-
-def by_number(*parts):
-    """Columns, labels and weights of all rows, in canonical order."""
-    order = np.argsort(np.concatenate([part.numbers + part.first for part in parts]))
-    return [np.concatenate([getattr(p, n) for p in parts], axis=-1)[..., order] for n in ("columns", "labels", "weights")]
 
 
 @pytest.mark.parametrize("shape", [
@@ -123,8 +118,10 @@ def test_a_forest_on_ranks_is_the_forest_of_all_rows(monkeypatch, shape, ends, s
     (BoostShape(5, 6, 16, 0.5, sampling_threshold=0.4, patience=2), (150,)),
     (BoostShape(3, 4, 16, 0.3, curvature_per_leaf=4.0), (10, 10, 390)), (BoostShape(2, 0, 16, 0.3), (200,)),
 ], ids=["drawn_rows", "uneven_and_an_empty_share", "roots_alone"])
-def test_boosting_on_ranks_is_boosting_of_all_rows(monkeypatch, classes, shape, ends):
+@pytest.mark.parametrize("most", [0, 1000], ids=["one_tree_at_a_time", "trees_in_step"])
+def test_boosting_on_ranks_is_boosting_of_all_rows(monkeypatch, classes, shape, ends, most):
     monkeypatch.setattr(levels, "_MOST_BYTES", 3 * 6 * 16 * 8)
+    monkeypatch.setattr(boost_module, "_MOST_BYTES_A_ROW", most)
     binned = dataclasses.replace(toy(classes=classes), weights=1 + np.arange(400) % 3)
     unseen = dataclasses.replace(toy(rows=300, seed=1, classes=classes), edges=binned.edges)
     wanted, curves = boost(binned, shape, 11, threads=2, unseen=unseen)
@@ -223,7 +220,7 @@ def test_an_executor_that_died_before_the_ranks_start_is_not_waited_for(tmp_path
     launcher = ResumingLauncher(HorovodLauncher(None), tmp_path, Endurance(1, 0, 1.0), lambda _: None)
     monkeypatch.setattr(launcher, "slots", lambda: next(slots))
     monkeypatch.setattr(launcher, "run", lambda work, ranks: asked.append(ranks))
-    dealing = spread.Spread(launcher, tmp_path, share.Sketch.empty(2, 2, 16), [np.empty(0)] * 2)
+    dealing = spread.Spread(launcher, tmp_path, [np.empty(0)] * 2, 2)
     dealing._run(ranks.grow_rank, {})
     assert dealing.ranks == 2 and asked == [1]
 
@@ -237,23 +234,20 @@ def test_without_a_folder_that_every_node_sees_one_task_boosts(flows, spark, mon
     assert as_bytes(share.fit_boosting(flows, PROBLEM, shape, 3, launcher, validation=flows)[0]) == as_bytes(one)
 
 
-def test_files_hold_all_rows_in_order_and_their_hash_is_that_of_the_rows(flows, tmp_path):
+def test_ranks_have_all_rows_and_their_hash_is_that_of_the_rows(flows, tmp_path):
     rows = share._source_of(flows, PROBLEM)
-    sketch = share._sketch_rows(rows, PROBLEM, 16, None)
-    edges = sketch.edges()
-    binned, hashes = share._bin_rows(rows, PROBLEM, edges, None), set()
+    edges, kept = share._sketch_rows(rows, PROBLEM, 16, None).edges(), set()
+    whole = share._deal(share._fetch_few(rows, PROBLEM), PROBLEM, edges, None)
     for frame in (flows.coalesce(1), flows.repartition(5), flows.limit(599)):
-        dealing = spread.Spread(HorovodLauncher(flows.sparkSession), tmp_path, sketch, edges)
+        dealing = spread.Spread(HorovodLauncher(flows.sparkSession), tmp_path, edges, 3)
         job = dealing._job("forest", Shape(4, 7, 16, "0.3", 1), 3, train=dealing._deal(share._source_of(frame, PROBLEM)))
-        hashes.add(job["kept"])
+        kept.add(job["kept"])
         if frame.count() == 600:
-            starts = np.sum([starts for _, starts in job["files"]["train"]], axis=0)
-            assert starts[-1] == 600 and (np.abs(np.diff(starts) - 75) <= 1).all()
             parts = [ranks.share_of(job, "train", place) for place in (Place(Meeting(2), rank) for rank in range(2))]
-            assert all(map(np.array_equal, by_number(*parts), by_number(binned)))
-            assert [p.first for p in parts] == [0, parts[0].labels.size]
-    assert len(hashes) == 2
-    job["files"]["train"][0] = (str(tmp_path / "gone.npy"), [0] * 9)
+            assert as_rows(*parts) == as_rows(whole.read()) and min(part.labels.size for part in parts) > 250
+    # A forest goes on where it was, whether its bins are shared or spread.
+    assert len(kept) == 2 and spread.identity("forest", Shape(4, 7, 16, "0.3", 1), 3, train=whole) in kept
+    job["pieces"]["train"][0] = (str(tmp_path / "gone"), [0] * 9)
     with pytest.raises(LaunchError, match="every node must see the run's folder"):
         ranks.share_of(job, "train", Alone())
 
@@ -264,10 +258,10 @@ def test_answers_by_files_are_those_through_spark_and_nothing_is_left(flows, tmp
     through = share._sketch_rows(source, PROBLEM, 16, None)
     by_files = share._sketch_rows(source, PROBLEM, 16, tmp_path / "run")
     assert by_files.as_bytes() == through.as_bytes() and by_files.counts.sum() == rows
-    edges = through.edges()
-    one, other = (share._bin_rows(source, PROBLEM, edges, folder) for folder in (None, tmp_path / "run"))
-    assert one.content() == other.content() and other.labels.size == rows
     assert not list((tmp_path / "run").iterdir())
+    one, other = (share._deal(source, PROBLEM, through.edges(), folder) for folder in (None, tmp_path))
+    assert one.content == other.content and one.rows == other.rows == rows
+    assert as_rows(one.read()) == as_rows(other.read())
 
 
 def test_answers_that_others_do_not_see_are_named(flows, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -26,6 +26,8 @@ _BATCH_ROWS = 65_536
 # Everything between the files and the rows of a table whose rows are those files'.
 _PLAIN_NODES = frozenset({"Filter", "Project", "LogicalRelation"})
 _PLAIN_COLUMNS = frozenset({"AttributeReference"})
+# How Spark reads files without looking at their rows; conditions of partitions are part of the scan then.
+_WHOLE_FILES = frozenset({"WholeStageCodegen", "InputAdapter", "Project", "ColumnarToRow", "Scan"})
 
 
 @dataclass(frozen=True)
@@ -191,8 +193,12 @@ def _sequences(batch: pa.RecordBatch, name: str) -> np.ndarray:
 
 def files_of_table(flows: DataFrame, columns: Sequence[str]) -> tuple[list[str], int] | None:
     """The table's own files, in a repeatable order, and how many rows they have, if the rows are theirs and no others."""
-    if "split" not in flows.columns or not _is_plain(flows.select(*columns)._jdf.queryExecution().optimizedPlan()):
+    execution = flows.select(*columns)._jdf.queryExecution()
+    if "split" not in flows.columns or not _is_plain(execution.optimizedPlan()):
         return None
+    if _is_whole_files(execution.executedPlan()):
+        whole = sorted(map(_local, _selected(flows, execution.optimizedPlan())), key=_file_order)
+        return (whole, count_rows(whole)) if whole else None
     files = flows.inputFiles()
     rows = {row["split"]: row["rows"] for row in flows.groupBy("split").agg(F.count(F.lit(1)).alias("rows")).collect()}
     # inputFiles also names files of partitions that a filter has excluded.
@@ -210,6 +216,25 @@ def _is_plain(plan: Any) -> bool:
             return False
     children = plan.children()
     return children.size() < 2 and all(_is_plain(children.apply(i)) for i in range(children.size()))
+
+
+def _is_whole_files(plan: Any) -> bool:
+    """Whether all rows of the files are wanted: nothing filters them, as a deletion vector of Delta does when it is planned."""
+    children = plan.children()
+    is_known = plan.nodeName().split(" ")[0] in _WHOLE_FILES
+    return is_known and all(_is_whole_files(children.apply(i)) for i in range(children.size()))
+
+
+def _selected(flows: DataFrame, plan: Any) -> list[str]:
+    """Files of the partitions that a plan's conditions leave."""
+    as_scala = cast(Any, flows.sparkSession.sparkContext._jvm).PythonUtils.toSeq
+    conditions = []
+    while plan.children().size():
+        conditions += [plan.condition()] if plan.nodeName() == "Filter" else []
+        plan = plan.children().apply(0)
+    found = plan.relation().location().listFiles(as_scala(conditions), as_scala([]))
+    partitions = (found.apply(i).files() for i in range(found.size()))
+    return [files.apply(i).getPath().toUri().toString() for files in partitions for i in range(files.size())]
 
 
 def _split_of(file: str) -> str | None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from iomt_ids.distributed.work import Alone, Gathering
 from iomt_ids.models.histogram.descend import find_leaves, pack_nodes
 from iomt_ids.models.histogram.forest import Binned, Splits, cuts_of, importances_of, thresholds_of, tree_seed
 from iomt_ids.models.histogram.keep import trees_from_bytes, trees_to_bytes
-from iomt_ids.models.histogram.levels import grow_newton_together
+from iomt_ids.models.histogram.levels import grow_newton_steps
 from iomt_ids.models.histogram.newton import (
     FINE,
     add_values,
@@ -31,6 +32,7 @@ from iomt_ids.models.histogram.newton import (
     of_labels,
     softmax,
 )
+from iomt_ids.models.histogram.steps import Steps, alone, in_step
 
 _ALONE = Alone()
 _DRAWN = 3
@@ -43,6 +45,9 @@ _LEAST_SHARE = 1e-6
 _LOSS = 2.0**24
 # Whose losses are added up at once: arrays that stay in the cache.
 _ROWS = 1 << 15
+# Of trees that grow in step: a drawn row's number and code, twice, since they are divided; a row's leaf; and most of all
+# together for each row there is.
+_BYTES_A_DRAWN_ROW, _BYTES_A_LEAF, _MOST_BYTES_A_ROW = 24, 4, 40
 # Rows times classes times rounds that are worth a file: a few tenths of a second to grow.
 _ENOUGH = 5_000_000
 
@@ -157,7 +162,7 @@ def boost(
     binned: Binned, shape: BoostShape, seed: int, *, threads: int, unseen: Binned | None = None,
     kept: Chunks | SharedChunks = NOTHING_KEPT, ranks: Gathering = _ALONE,
 ) -> tuple[Boosting, list[dict[str, float]]]:
-    """Boost trees; the same rows with the same numbers and the same seed give the same bytes, whatever the threads.
+    """Boost trees; the same rows with the same marks and the same seed give the same bytes, whatever the threads.
 
     Parameters
     ----------
@@ -167,7 +172,7 @@ def boost(
     kept : Chunks
         Where finished rounds are looked for and left.
     ranks : Gathering
-        Between which the rows lie, in order; one thread each, since all must call in the same order.
+        Between which the rows lie; one thread each, since all must call in the same order.
 
     Returns
     -------
@@ -225,7 +230,7 @@ class _Course:
     def _learn(self, index: int) -> None:
         grower = self.grower
         seeds = [tree_seed(self.seed, index * grower.binned.classes + k, _DRAWN) for k in grower.own]
-        self.rounds.append(list(grower.known.pool.map(grower.grow, grower.own, seeds)))
+        self.rounds.append(grower.grow_round(seeds))
         self._tell(self._refresh())
 
     def _repeat(self, found: bytes) -> None:
@@ -255,7 +260,7 @@ class _Course:
 
 
 class _Grower:
-    """Grows one class's tree of a round and moves that class's scores; classes of a round do not wait for each other."""
+    """Grows the trees of a round, one a class, each of which moves its own class's scores: they do not wait for each other."""
 
     def __init__(self, binned: Binned, known: _Scores, held_out: _Scores | None, shape: BoostShape, threads: int) -> None:
         self.binned, self.known, self.held_out, self.shape = binned, known, held_out, shape
@@ -266,30 +271,62 @@ class _Grower:
         self.buffers: SimpleQueue[tuple[np.ndarray, np.ndarray, np.ndarray]] = SimpleQueue()
         for _ in range(threads):
             self.buffers.put((np.empty(rows, np.uint32), np.empty(rows, np.int64), np.empty(rows, np.int32)))
+        self.leaves: list[np.ndarray] = []
 
-    def grow(self, own: int, seed: np.uint64) -> RegressionTree:
-        """One tree; rows are drawn by the seed."""
-        shape, known = self.shape, self.known
+    def grow_round(self, seeds: Sequence[np.uint64]) -> list[RegressionTree]:
+        """A tree of each class; rows are drawn by the seeds."""
+        ranks = self.known.ranks
+        if ranks.size == 1:
+            return list(self.known.pool.map(self._grow_alone, self.own, seeds))
+        drawn = [self._drawn(own, seed) for own, seed in zip(self.own, seeds, strict=True)]
+        told = ranks.sum(np.array([[size, rows.size, self.binned.labels.size] for rows, size in drawn], np.int64))
+        trees: list[RegressionTree] = []
+        for group in _groups(told[:, 1] * _BYTES_A_DRAWN_ROW + told[:, 2] * _BYTES_A_LEAF, int(told[0, 2]) * _MOST_BYTES_A_ROW):
+            # Kept, since a fresh array costs more than what is done with it.
+            self.leaves += [np.empty(self.binned.labels.size, np.int32) for _ in range(len(group) - len(self.leaves))]
+            growing = [
+                self._growing(self.own[i], seeds[i], int(told[i, 0]), drawn[i][0], np.empty(drawn[i][0].size, np.int64), leaves)
+                for i, leaves in zip(group, self.leaves, strict=False)
+            ]
+            trees += in_step(ranks, growing)
+        return trees
+
+    def _drawn(self, own: int, seed: np.uint64) -> tuple[np.ndarray, int]:
+        rows, *_ = buffers = self.buffers.get()
+        n, size = self._draw(own, seed, rows)
+        self.buffers.put(buffers)
+        return rows[:n].copy(), size
+
+    def _grow_alone(self, own: int, seed: np.uint64) -> RegressionTree:
         rows, codes, leaves = buffers = self.buffers.get()
-        told = known.probabilities[own], known.labels, known.weights, self.binned.numbers, self.binned.first, own
-        n, size = draw_rows(*told, shape.sampling_threshold, seed, rows)
-        unit = _unit(int(known.ranks.sum(np.array([size], np.int64))[0]))
-        encode_rows(*told, shape.sampling_threshold, unit, seed, rows[:n], codes)
-        asked = (
-            self.table, known.columns, self.n_bins, rows[:n], codes[:n], shape.depth, unit, shape.penalty, shape.curvature_per_leaf,
-        )
-        feature, cut, right = grow_newton_tree(*asked) if known.ranks.size == 1 else grow_newton_together(*asked, known.ranks)
+        n, size = self._draw(own, seed, rows)
+        tree = alone(self._growing(own, seed, size, rows[:n], codes[:n], leaves))
+        self.buffers.put(buffers)
+        return tree
+
+    def _draw(self, own: int, seed: np.uint64, rows: np.ndarray) -> tuple[int, int]:
+        return draw_rows(*self._told(own), self.shape.sampling_threshold, seed, rows)
+
+    def _told(self, own: int) -> tuple[Any, ...]:
+        return self.known.probabilities[own], self.known.labels, self.known.weights, self.binned.marks, own
+
+    def _growing(
+        self, own: int, seed: np.uint64, size: int, rows: np.ndarray, codes: np.ndarray, leaves: np.ndarray
+    ) -> Steps:
+        """One tree from drawn rows; codes are of as many, leaves of all rows."""
+        shape, known, unit = self.shape, self.known, _unit(size)
+        encode_rows(*self._told(own), shape.sampling_threshold, unit, seed, rows, codes)
+        asked = self.table, known.columns, self.n_bins, rows, codes, shape.depth, unit, shape.penalty, shape.curvature_per_leaf
+        feature, cut, right = grow_newton_tree(*asked) if known.ranks.size == 1 else (yield from grow_newton_steps(*asked))
         find_leaves(known.columns, nodes := pack_nodes(feature, cut, right), leaves)
         # Drawn rows chose the splits; what a leaf says is of all of its rows.
-        found = leaf_statistics(leaves, known.probabilities[own], known.labels, known.weights, own, feature.size)
-        sums = known.ranks.sum(found)
+        sums = yield leaf_statistics(leaves, known.probabilities[own], known.labels, known.weights, own, feature.size)
         _add_up(sums, right)
         step = sums[:, 1] / np.maximum(sums[:, 3] + shape.penalty * FINE, 1.0)
         # Rows that are surely wrong have hardly any curvature: without a bound a step for many of them has no end.
         most = shape.max_delta_step or np.inf
         half = np.clip(step, -most, most) / 2
         self._move(own, nodes, leaves, half)
-        self.buffers.put(buffers)
         stats = sums[:, :3] / np.array([1.0, FINE, FINE])
         threshold = thresholds_of(self.binned.edges, feature, cut)
         return RegressionTree(feature, threshold, right, stats, _gain(feature, right, stats), half)
@@ -310,6 +347,17 @@ class _Grower:
             elsewhere = np.empty(self.held_out.labels.size, np.int32)
             find_leaves(self.held_out.columns, nodes, elsewhere)
             add_values(self.held_out.scores[own], elsewhere, moves)
+
+
+def _groups(sizes: np.ndarray, most: int) -> list[list[int]]:
+    """Neighbours that are no more than so much together, or one alone."""
+    groups: list[list[int]] = []
+    for i, size in enumerate(sizes.tolist()):
+        if groups and sizes[groups[-1]].sum() + size <= most:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    return groups
 
 
 def _rows(binned: Binned, ranks: Gathering) -> int:

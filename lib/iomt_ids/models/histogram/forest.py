@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -119,34 +118,24 @@ class Binned:
     labels : ndarray of uint8, shape (rows,)
     weights : ndarray of int64, shape (rows,)
         How many equal rows each stands for.
-    numbers : ndarray of uint32, shape (rows,)
-        Place of each in canonical order, counted from ``first``; by it rows are drawn.
+    marks : ndarray of uint32, shape (rows,)
+        What each is drawn by, see `grow.marks_of`; nothing depends on the order of rows.
     edges : list of ndarray of float64
         Thresholds between the bins of each feature.
     classes : int
-    first : int
-        How many rows come before them, if these are a part of all rows.
     """
 
     columns: np.ndarray
     labels: np.ndarray
     weights: np.ndarray
-    numbers: np.ndarray
+    marks: np.ndarray
     edges: Sequence[np.ndarray]
     classes: int
-    first: int = 0
 
     @cached_property
     def table(self) -> np.ndarray:
         """The same bins row by row, for what wants all of a row at once; of shape (rows, features), made when first wanted."""
         return np.ascontiguousarray(self.columns.T)
-
-    def content(self) -> str:
-        """SHA-256 of the rows and of what their bins mean."""
-        hashed = hashlib.sha256(str((self.classes, [e.size for e in self.edges], self.labels.size)).encode())
-        for array in (*self.edges, self.labels, self.weights, self.numbers, *self.columns):
-            hashed.update(np.ascontiguousarray(array).data)
-        return hashed.hexdigest()
 
 
 def importances_of(groups: Sequence[Sequence[Any]], features: int) -> np.ndarray:
@@ -202,7 +191,7 @@ def grow(binned: Binned, shape: Shape, seed: int, wanted: Iterable[int]) -> list
     grown = []
     for index in wanted:
         bag, drawn = seeds_of(seed, index)
-        counts = bootstrap_counts(binned.weights, binned.numbers, bag, binned.first)
+        counts = bootstrap_counts(binned.weights, binned.marks, bag)
         if int(counts.sum(dtype=np.int64)) > MOST_WEIGHT or (counts.size and counts.max() >= 2**24):
             raise ContractError("random_forest: more than 2**31 - 1 rows, or one row more than 2**24 times")
         feature, cut, right, found, gain = grow_tree(

@@ -16,7 +16,7 @@ from iomt_ids.distributed.compiled import compiled
 # A split must lower the Gini impurity by more than rounding does.
 LEAST_GAIN = 1e-12
 _GOLDEN, _FIRST, _SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_S30, _S27, _S31, _S11 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11)
+_S32, _S30, _S27, _S31, _S11 = np.uint64(32), np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11)
 # P(Poisson(1) <= k) for k = 0..11; what is left weighs less than 1e-9.
 _POISSON = np.cumsum(np.exp(-1.0) / np.cumprod(np.concatenate([[1.0], np.arange(1.0, 12.0)])))
 
@@ -31,11 +31,23 @@ def mix(value: np.uint64) -> Any:
 
 
 @compiled
-def bootstrap_counts(weights: np.ndarray, numbers: np.ndarray, seed: np.uint64, first: int) -> Any:
-    """How often a tree sees each row: Poisson(1) for each of the rows that a weight stands for, drawn by number, from ``first``."""
+def marks_of(ids: np.ndarray) -> Any:
+    """Of each row, 32 bits by which it is drawn: a hash of its `flow_id`, which knows nothing of other rows.
+
+    Of n rows some n**2 / 2**33 pairs share a mark, and are drawn together; that moves no expectation.
+    """
+    marks = np.empty(ids.size, np.uint32)
+    for row in range(ids.size):
+        marks[row] = mix(np.uint64(ids[row])) >> _S32
+    return marks
+
+
+@compiled
+def bootstrap_counts(weights: np.ndarray, marks: np.ndarray, seed: np.uint64) -> Any:
+    """How often a tree sees each row: Poisson(1) for each of the rows that a weight stands for, drawn by its mark."""
     counts = np.zeros(weights.size, np.uint32)
     for row in range(weights.size):
-        place = mix(seed ^ mix(np.uint64(first) + np.uint64(numbers[row])))
+        place = mix(seed ^ mix(np.uint64(marks[row])))
         for copy in range(weights[row]):
             chance = np.float64(mix(place + np.uint64(copy)) >> _S11) * 2.0**-53
             # All compared, since a processor cannot guess where to stop.

@@ -1,86 +1,159 @@
-"""Bins for all tasks: by a file in the run's folder, or, where there is none, by Spark's broadcast.
+"""Rows of a source in bins: tasks bin them once, and whoever grows trees finds them.
 
-A broadcast goes through two processes a node and is packed and unpacked on its way; that takes longer than growing some trees.
+Where there is a folder that every node sees, tasks leave pieces (`pieces`) there. Where there is none, Spark carries them to
+the driver and, by a broadcast, back to tasks: through two processes a node, which takes longer than growing some trees.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from pyspark import SparkContext
 
 from iomt_ids.contract.errors import LaunchError
-from iomt_ids.distributed.resume import passing_folder
+from iomt_ids.models.histogram.bins import bin_rows
+from iomt_ids.models.histogram.blocks import Block, Source
 from iomt_ids.models.histogram.forest import Binned
+from iomt_ids.models.histogram.pieces import Held, Piece, piece_of, read_pieces, rows_of
+
+# Of a piece, some more at most.
+_ROWS = 1_000_000
+_TOLD = "path string, content binary, starts array<bigint>, hashes array<string>"
 
 
-@contextmanager
-def handed(context: SparkContext, sets: Sequence[Binned], folder: Path | None) -> Iterator[Any]:
-    """Something whose ``value`` is the tuple of these sets of rows in every task, while the block lasts.
+@dataclass(frozen=True)
+class Dealt:
+    """Binned rows in pieces.
+
+    Attributes
+    ----------
+    pieces : list of (path or bytes, list of int)
+        See `pieces.Held`.
+    content : list of str
+        What the rows are, however they are dealt.
+    edges : sequence of ndarray of float64
+        Thresholds between the bins of each feature.
+    classes : int
+    """
+
+    pieces: list[Held]
+    content: list[str]
+    edges: Sequence[np.ndarray]
+    classes: int
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return rows_of(self.pieces)
+
+    def read(self) -> Binned:
+        """All of them, here; raises as `pieces.read_pieces`."""
+        return read_pieces(self.pieces, self.edges, self.classes)
+
+
+def deal(rows: Source, edges: Sequence[np.ndarray], classes: int, folder: Path | None, parts: int = 1) -> Dealt:
+    """Have tasks bin the rows of a source.
 
     Parameters
     ----------
     folder : Path or None
-        See `blocks.fetch`.
+        Where pieces are left: every node must see it.
+    parts : int
+        Of each piece.
+    """
+    found = rows.map(_dealing(list(edges), classes, folder, parts), _TOLD).to_pylist()
+    content = [f"{sum(int(told['hashes'][i]) for told in found) % 2**64:016x}" for i in range(2)]
+    return Dealt([(told["path"] or told["content"], told["starts"]) for told in found], content, edges, classes)
+
+
+def deal_here(block: Block, edges: Sequence[np.ndarray], classes: int, folder: Path | None, *, threads: int) -> Dealt:
+    """The same of rows that are here, as one piece."""
+    ids, labels, weights, values = block
+    piece = piece_of(ids, labels, weights, bin_rows(values, edges, threads=threads), edges, classes, 1)
+    held = piece.content.tobytes() if folder is None else _written(piece, folder)
+    return Dealt([(held, piece.starts)], [f"{part:016x}" for part in piece.hashes], edges, classes)
+
+
+@contextmanager
+def handed(context: SparkContext, sets: Sequence[Dealt]) -> Iterator[Any]:
+    """Something whose ``value`` is the tuple of these sets of rows in every task, while the block lasts.
 
     Raises
     ------
     LaunchError
-        If the file cannot be written; in the task, if it cannot be read.
+        In the task, if a piece cannot be read there.
     """
-    if folder is None:
-        shared = context.broadcast(tuple(sets))
-        try:
-            yield shared
-        finally:
-            shared.unpersist()
+    if all(isinstance(held, str) for dealt in sets for held, _ in dealt.pieces):
+        yield _Filed(json.dumps([[dealt.pieces, [e.tolist() for e in dealt.edges], dealt.classes] for dealt in sets]))
         return
-    with passing_folder(folder, "handed-") as held:
-        path = Path(held, "bins")
-        try:
-            with path.open("wb") as file:
-                for binned in sets:
-                    _write(file, binned)
-        except OSError as error:
-            raise LaunchError(f"{path} cannot be written ({error})") from error
-        yield _Filed(str(path), len(sets))
+    shared = context.broadcast(tuple(dealt.read() for dealt in sets))
+    try:
+        yield shared
+    finally:
+        shared.unpersist()
 
 
 @dataclass(frozen=True)
 class _Filed:
-    path: str
-    sets: int
+    told: str
 
     @property
     def value(self) -> tuple[Binned, ...]:
-        return _read(self.path, self.sets)
+        return _read(self.told)
 
 
 @lru_cache(maxsize=1)
-def _read(path: str, sets: int) -> tuple[Binned, ...]:
+def _read(told: str) -> tuple[Binned, ...]:
     """Once a process, which runs many of the tasks."""
+    return tuple(
+        read_pieces(pieces, [np.array(e, np.float64) for e in edges], classes) for pieces, edges, classes in json.loads(told)
+    )
+
+
+def _dealing(
+    edges: list[np.ndarray], classes: int, folder: Path | None, parts: int
+) -> Callable[[Iterator[Block]], Iterator[pa.RecordBatch]]:
+    def answer(blocks: Iterator[Block]) -> Iterator[pa.RecordBatch]:
+        for arrays in _in_pieces((ids, labels, weights, bin_rows(values, edges)) for ids, labels, weights, values in blocks):
+            piece = piece_of(*arrays, edges, classes, parts)
+            told = {"starts": piece.starts, "hashes": [str(part) for part in piece.hashes]}
+            where = {"content": piece.content.tobytes()} if folder is None else {"path": _written(piece, folder)}
+            yield pa.RecordBatch.from_pylist([{"path": "", "content": b"", **told, **where}])
+
+    return answer
+
+
+def _in_pieces(binned: Iterator[Block]) -> Iterator[Block]:
+    """Ids, labels, weights and columns of bins, put together to a piece's."""
+    held: list[Block] = []
+    for block in binned:
+        held.append(block)
+        if sum(ids.size for ids, *_ in held) >= _ROWS:
+            yield _joined(held)
+            held = []
+    if held:
+        yield _joined(held)
+
+
+def _joined(held: list[Block]) -> Block:
+    ids, labels, weights, columns = (np.concatenate(arrays, axis=-1) for arrays in zip(*held, strict=True))
+    return ids, labels, weights, columns
+
+
+def _written(piece: Piece, folder: Path) -> str:
+    path = folder / uuid.uuid4().hex  # another attempt writes another file
     try:
-        # Not mapped: a network's file system keeps the names of mapped files, and with them the folder.
-        with Path(path).open("rb") as file:
-            return tuple(_read_one(file) for _ in range(sets))
+        with path.open("wb") as file:
+            file.write(piece.content.data)
     except OSError as error:
-        raise LaunchError(f"{path} cannot be read here ({error}); every node must see the run's folder") from error
-
-
-def _write(file: BinaryIO, binned: Binned) -> None:
-    sizes = np.array([binned.classes, binned.first, *(edges.size for edges in binned.edges)], np.int64)
-    for array in (binned.columns, binned.labels, binned.weights, binned.numbers, sizes, np.concatenate(binned.edges)):
-        np.save(file, array, allow_pickle=False)
-
-
-def _read_one(file: BinaryIO) -> Binned:
-    *rows, sizes, edges = (np.load(file, allow_pickle=False) for _ in range(6))
-    classes, first, *of_edges = sizes.tolist()
-    columns, labels, weights, numbers = rows
-    return Binned(columns, labels, weights, numbers, np.split(edges, np.cumsum(of_edges)[:-1]), classes, first)
+        raise LaunchError(f"{path} cannot be written ({error}); every node must see the run's folder") from error
+    return path.as_posix()

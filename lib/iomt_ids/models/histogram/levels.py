@@ -9,7 +9,7 @@ are brought to one rank, which grows all that is below it (as Cisco's ORaF does 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -40,9 +40,10 @@ from iomt_ids.models.histogram.grow import (
 )
 from iomt_ids.models.histogram.keep import trees_from_bytes, trees_to_bytes
 from iomt_ids.models.histogram.newton import LOW_HALF, best_split, fill
+from iomt_ids.models.histogram.steps import Steps
 
-# Weight of a node that one rank grows by itself: with 42 features its rows are a few megabytes, its histograms as many.
-SMALL = 1 << 16
+# Weight of a node that one rank grows by itself: with 42 features its rows are a few megabytes, histograms below it as many.
+SMALL = 1 << 17
 # Of histograms, or of rows, that travel at once.
 _MOST_BYTES = 32 << 20
 
@@ -103,12 +104,12 @@ class Rows:
 
 
 def grow_together(share: Binned, shape: Shape, seed: int, index: int, ranks: Gathering, *, small: int = SMALL) -> Tree:
-    """One tree of a forest, as `forest.grow` grows it from the rows of all ranks in order.
+    """One tree of a forest, as `forest.grow` grows it from the rows of all ranks.
 
     Parameters
     ----------
     share : Binned
-        This rank's rows; ``first`` is how many rows come before them.
+        This rank's rows.
     small : int
         Nodes up to this weight are grown by one rank.
     """
@@ -122,7 +123,7 @@ class _ForestTree:
         self.wanted = features_wanted(shape.features_per_node, self.n_bins.size)
         self.stride = int(self.n_bins.max()) * share.classes
         bag, self.seed = seeds_of(seed, index)
-        counts = bootstrap_counts(share.weights, share.numbers, bag, share.first)
+        counts = bootstrap_counts(share.weights, share.marks, bag)
         if int(ranks.sum(np.array([(counts >= 2**24).sum()], np.int64))[0]):
             raise ContractError("random_forest: one row more than 2**24 times")
         self.rows = Rows(*in_bag(share.labels, counts))
@@ -232,16 +233,17 @@ class _ForestTree:
         return owners
 
     def _grown(self, node: Branch, columns: np.ndarray, codes: np.ndarray) -> Tree:
+        """All below a node, with cuts for thresholds; see `spliced`."""
         labels, weights = (codes & np.uint32(255)).astype(np.uint8), codes >> np.uint32(8)
         feature, cut, right, counts, gain = grow_tree(
             columns, self.n_bins, labels, weights, self.share.classes, self.shape.depth - node.level, self.wanted,
             self.shape.rows_per_leaf, self.seed, np.uint64(node.path),
         )
-        return Tree(feature, thresholds_of(self.share.edges, feature, cut), right, counts.astype(np.int64), gain)
+        return Tree(feature, cut.astype(np.float64), right, counts.astype(np.int64), gain)
 
 
 def spliced(root: Branch, share: Binned) -> Tree:
-    """The whole tree in pre-order, with what single ranks have grown in its place."""
+    """The whole tree in pre-order, with what single ranks have grown in its place; thresholds are looked up once, from cuts."""
     pieces: list[Tree] = []
 
     def put(node: Branch, at: int) -> int:
@@ -251,22 +253,22 @@ def spliced(root: Branch, share: Binned) -> Tree:
             pieces.append(Tree(tree.feature, tree.threshold, right, tree.counts, tree.gain))
             return at + tree.feature.size
         feature, cut, right = (np.array([n], np.int32) for n in (node.feature, node.cut, -1))
-        threshold = thresholds_of(share.edges, feature, cut)
-        pieces.append(Tree(feature, threshold, right, node.sums[None, :], np.array([node.gain])))
+        pieces.append(Tree(feature, cut.astype(np.float64), right, node.sums[None, :], np.array([node.gain])))
         if node.left is None or node.right is None:
             return at + 1
         right[0] = put(node.left, at + 1)
         return put(node.right, int(right[0]))
 
     put(root, 0)
-    return Tree(**{field.name: np.concatenate([getattr(p, field.name) for p in pieces]) for field in fields(Tree)})
+    whole = Tree(**{field.name: np.concatenate([getattr(p, field.name) for p in pieces]) for field in fields(Tree)})
+    return replace(whole, threshold=thresholds_of(share.edges, whole.feature, whole.threshold.astype(np.int32)))
 
 
-def grow_newton_together(
+def grow_newton_steps(
     table: np.ndarray, columns: np.ndarray, n_bins: np.ndarray, rows: np.ndarray, codes: np.ndarray, depth: int, unit: float,
-    penalty: float, least: float, ranks: Gathering,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One tree of boosting, as `newton.grow_newton_tree` grows it from the rows of all ranks; the same arguments."""
+    penalty: float, least: float,
+) -> Steps:
+    """One tree of boosting, as `newton.grow_newton_tree` grows it, from the rows of all ranks; the same arguments."""
     mine, stride = Rows(rows, codes), int(n_bins.max())
 
     def filled(node: Branch) -> np.ndarray:
@@ -276,7 +278,7 @@ def grow_newton_together(
 
     root = Branch(0, rows.size, 0, 0, 1)
     own = filled(root)[None]
-    whole = ranks.sum(own)
+    whole = yield own
     root.sums = int(whole[0, : n_bins[0]].sum())
     waiting = [([root], own, whole)]
     at_once = max(1, _MOST_BYTES // own.nbytes)
@@ -293,14 +295,13 @@ def grow_newton_together(
             node.split(f, b, mine.divide(node, columns[f], b), int(left), node.sums - int(left))
             split.append(i)
         if split and nodes[0].level + 1 < depth:
-            waiting += _children([nodes[i] for i in split], own[split], whole[split], filled, ranks, at_once)
+            waiting += yield from _children([nodes[i] for i in split], own[split], whole[split], filled, at_once)
     return _in_preorder(root)
 
 
 def _children(
-    parents: list[Branch], own: np.ndarray, whole: np.ndarray, filled: Callable[[Branch], np.ndarray], ranks: Gathering,
-    at_once: int,
-) -> list[tuple[list[Branch], np.ndarray, np.ndarray]]:
+    parents: list[Branch], own: np.ndarray, whole: np.ndarray, filled: Callable[[Branch], np.ndarray], at_once: int
+) -> Steps:
     """Children of some nodes with their histograms of this rank's rows and of all, in groups.
 
     Each rank fills those of the child of which it has fewer rows, and has the other's as what is left; left ones are added up.
@@ -310,7 +311,7 @@ def _children(
     for i, (one, other) in enumerate(pairs):
         is_smaller = one.stop - one.start <= other.stop - other.start
         left[i] = filled(one) if is_smaller else own[i] - filled(other)
-    summed = ranks.sum(left)
+    summed = yield left
     nodes = [*(one for one, _ in pairs), *(other for _, other in pairs)]
     own, whole = np.concatenate([left, own - left]), np.concatenate([summed, whole - summed])
     spans = [slice(i, i + at_once) for i in range(0, len(nodes), at_once)]

@@ -79,25 +79,25 @@ def of_labels(probabilities: np.ndarray, labels: np.ndarray) -> Any:
 
 @compiled
 def draw_rows(
-    probability: np.ndarray, labels: np.ndarray, weights: np.ndarray, numbers: np.ndarray, first: int, own: int,
+    probability: np.ndarray, labels: np.ndarray, weights: np.ndarray, marks: np.ndarray, own: int,
     threshold: float, seed: np.uint64, rows: np.ndarray,
 ) -> Any:
     """Put the rows that a tree is grown from into ``rows``; their number, and the sum of their gradients' sizes times `FINE`.
 
     A row whose gradient is below the threshold is drawn with a chance in proportion to it, and then stands for those that
     were not: sums keep their expectation (minimal variance sampling, Ibragimov and Gusev, NeurIPS 2019). Chances are of a
-    row's number, counted from ``first``.
+    row's mark.
     """
     n: Any = 0
     is_drawn = np.empty(_BLOCK, np.uint8)
-    low, high, base = np.uint32(seed), np.uint32(seed >> np.uint64(32)), np.uint32(first)
+    low, high = np.uint32(seed), np.uint32(seed >> np.uint64(32))
     per_chance, label = np.float32(threshold * 2.0**-24), np.uint8(own)
     for start in range(0, labels.size, _BLOCK):
         block = slice(start, min(start + _BLOCK, labels.size))
-        likely, known, places = probability[block], labels[block], numbers[block]
+        likely, known, marked = probability[block], labels[block], marks[block]
         for i in range(likely.size):
             # In 32 bits, of which a processor takes eight rows' at a time.
-            hashed = np.uint32(np.uint32(places[i] + base) ^ low)
+            hashed = marked[i] ^ low
             hashed = np.uint32(np.uint32(hashed ^ (hashed >> _S16)) * _M1) ^ high
             hashed = np.uint32(np.uint32(hashed ^ (hashed >> _S13)) * _M2)
             hashed = np.uint32(hashed ^ (hashed >> _S16)) >> _S8
@@ -115,7 +115,7 @@ def draw_rows(
 
 @compiled
 def encode_rows(
-    probability: np.ndarray, labels: np.ndarray, weights: np.ndarray, numbers: np.ndarray, first: int, own: int,
+    probability: np.ndarray, labels: np.ndarray, weights: np.ndarray, marks: np.ndarray, own: int,
     threshold: float, unit: float, seed: np.uint64, rows: np.ndarray, codes: np.ndarray,
 ) -> None:
     """Gradient and curvature of drawn rows, in whole units, in one word each.
@@ -131,7 +131,7 @@ def encode_rows(
         weight = unit * np.float64(weights[row])
         if size < threshold:
             weight *= threshold / size
-        chance = np.float64(mix(~seed ^ (np.uint64(first) + np.uint64(numbers[row]))) >> _S11) * 2.0**-53
+        chance = np.float64(mix(~seed ^ np.uint64(marks[row])) >> _S11) * 2.0**-53
         codes[i] = (np.int64(np.floor(g * weight + chance)) << _HALF) + np.int64(np.floor(h * weight + chance))
 
 

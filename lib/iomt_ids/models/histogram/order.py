@@ -1,7 +1,7 @@
 """In which order rows lie in memory: those that trees send the same way side by side.
 
 A node's rows are then almost a piece of each column, and not one byte of every 64 that the processor fetches for it. No
-tree depends on it: sums are exact, and what is drawn is drawn by a row's number, which is its place in canonical order.
+tree depends on it: sums are exact, and what is drawn is drawn by a row's mark.
 """
 
 from __future__ import annotations
@@ -14,46 +14,59 @@ import numpy as np
 from iomt_ids.models.histogram.bins import bin_rows
 from iomt_ids.models.histogram.descend import find_leaves, pack_nodes
 from iomt_ids.models.histogram.forest import Binned
-from iomt_ids.models.histogram.grow import grow_tree
+from iomt_ids.models.histogram.grow import grow_tree, marks_of
 from iomt_ids.models.histogram.sketch import Sketch
 
 # Of the tree that says which rows belong together: node and class of a row fit into two bytes, which are sorted by counting.
 _DEPTH, _SAMPLE = 7, 20_000
 
 
-def side_by_side(
-    columns: np.ndarray, labels: np.ndarray, weights: np.ndarray, edges: Sequence[np.ndarray], classes: int, *,
-    ids: np.ndarray | None = None, first: int = 0, threads: int = 1,
-) -> Binned:
-    """Rows by the leaves of a small tree, then by class, then in canonical order.
+def neighbours(columns: np.ndarray, labels: np.ndarray, edges: Sequence[np.ndarray], classes: int) -> np.ndarray:
+    """Rows by the leaves of a small tree, then by class.
 
     Parameters
     ----------
-    columns, labels, weights, edges, classes, first
+    columns, labels, edges, classes
         See `forest.Binned`.
-    ids : ndarray of int64, shape (rows,), optional
-        Canonical order is theirs; left out if rows are in it.
-    threads : int
-        To use; changes nothing else.
+
+    Returns
+    -------
+    ndarray of int64, shape (rows,)
+        Places of the rows.
     """
-    canonical = np.arange(labels.size) if ids is None else np.argsort(ids, kind="stable")
-    some = canonical[:: -(-labels.size // _SAMPLE) or 1]
-    n_bins = np.array([e.size + 1 for e in edges], np.int64)
+    some = slice(None, None, -(-labels.size // _SAMPLE) or 1)
+    sampled, n_bins = np.ascontiguousarray(columns[:, some]), np.array([e.size + 1 for e in edges], np.int64)
     feature, cut, right, *_ = grow_tree(
-        np.ascontiguousarray(columns[:, some]), n_bins, labels[some], np.ones(some.size, np.uint32), classes, _DEPTH,
-        n_bins.size, 1, np.uint64(0), np.uint64(1),
+        sampled, n_bins, labels[some], np.ones(sampled.shape[1], np.uint32), classes, _DEPTH, n_bins.size, 1, np.uint64(0),
+        np.uint64(1),
     )
     leaves = np.empty(labels.size, np.int32)
     find_leaves(columns, pack_nodes(feature, cut, right), leaves)
-    keys = (leaves * classes + labels).astype(np.uint16)
-    numbers = np.argsort(keys[canonical], kind="stable")
-    order, ordered = canonical[numbers], np.empty_like(columns)
+    return np.argsort((leaves * classes + labels).astype(np.uint16), kind="stable")
+
+
+def side_by_side(
+    columns: np.ndarray, labels: np.ndarray, weights: np.ndarray, marks: np.ndarray, edges: Sequence[np.ndarray],
+    classes: int, *, threads: int = 1,
+) -> Binned:
+    """Rows in the order of `neighbours`.
+
+    Parameters
+    ----------
+    columns, labels, weights, marks, edges, classes
+        See `forest.Binned`.
+    threads : int
+        To use; changes nothing else.
+    """
+    order, ordered = neighbours(columns, labels, edges, classes), np.empty_like(columns)
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(lambda column, into: column.take(order, out=into), columns, ordered))
-    return Binned(ordered, labels[order], weights[order], numbers.astype(np.uint32), edges, classes, first)
+    return Binned(ordered, labels[order], weights[order], marks[order], edges, classes)
 
 
-def bin_all(rows: np.ndarray, labels: np.ndarray, classes: int, bins: int, threads: int = 1) -> Binned:
+def bin_all(
+    rows: np.ndarray, labels: np.ndarray, classes: int, bins: int, threads: int = 1, ids: np.ndarray | None = None
+) -> Binned:
     """Bins of rows that are all here.
 
     Parameters
@@ -63,8 +76,10 @@ def bin_all(rows: np.ndarray, labels: np.ndarray, classes: int, bins: int, threa
     labels : ndarray of int, shape (rows,)
     classes, bins, threads : int
         Number of classes; most bins of a feature; threads to use, which changes nothing else.
+    ids : ndarray of int64, shape (rows,), optional
+        By which they are drawn; their places, if left out.
     """
-    labels = labels.astype(np.uint8)
-    edges = Sketch.of(np.arange(labels.size), labels, rows, classes, bins, threads=threads).edges(threads=threads)
+    labels, ids = labels.astype(np.uint8), np.arange(labels.size) if ids is None else ids
+    edges = Sketch.of(ids, labels, rows, classes, bins, threads=threads).edges(threads=threads)
     columns, weights = bin_rows(rows, edges, threads=threads), np.ones(labels.size, np.int64)
-    return side_by_side(columns, labels, weights, edges, classes, threads=threads)
+    return side_by_side(columns, labels, weights, marks_of(ids), edges, classes, threads=threads)

@@ -2,8 +2,8 @@
 
 The first pass draws a sample to cut bins from, the second bins; few rows are fetched instead, since a pass costs more
 than all that is done with them. What leaves a task is bytes: a sample, bins, trees; no row goes through Python by
-itself. Nothing depends on how rows are spread: the sample is that of the smallest hashes of `flow_id`, rows are numbered in
-its order, trees have seeds of their own. Trees of a forest are spread over tasks. Boosting is one task with a thread a core,
+itself. Nothing depends on how rows are spread: the sample is that of the smallest hashes of `flow_id`, rows are drawn by such a
+hash, trees have seeds of their own. Trees of a forest are spread over tasks. Boosting is one task with a thread a core,
 because each round needs what the one before has learnt about every row; where there are more executors than one, its bins are
 `spread` over ranks on all of them, which grow each tree together, as are more bins than an executor holds. Tasks leave the trees
 that they have finished in the run's folder, and find there what a task or a job before them has finished.
@@ -15,7 +15,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,30 +27,26 @@ from pyspark.sql import functions as F
 
 from iomt_ids.contract.errors import ConfigError
 from iomt_ids.contract.problem import Problem
-from iomt_ids.distributed.checkpoint import identity_of
 from iomt_ids.distributed.chunks import Chunks
-from iomt_ids.distributed.resume import ResumingLauncher, chunks_of, folder_of
+from iomt_ids.distributed.resume import ResumingLauncher, chunks_of, folder_of, passing_folder
 from iomt_ids.distributed.shards import files_of_table
-from iomt_ids.models.histogram.bins import bin_rows
 from iomt_ids.models.histogram.blocks import ID, Block, FrameRows, KnownRows, Source, TableRows, fetch, one_row
 from iomt_ids.models.histogram.boost import Boosting, BoostShape, boost
 from iomt_ids.models.histogram.forest import Binned, Forest, Shape, Tree, grow
-from iomt_ids.models.histogram.handed import handed
+from iomt_ids.models.histogram.handed import Dealt, deal, deal_here, handed
 from iomt_ids.models.histogram.keep import forest_chunks, found_or_grown
-from iomt_ids.models.histogram.order import side_by_side
 from iomt_ids.models.histogram.sketch import Sketch
-from iomt_ids.models.histogram.spread import spread_over
+from iomt_ids.models.histogram.spread import identity, spread_over
 from iomt_ids.models.vectors import CLASS, WEIGHT, dense_class, values_of
 
 SHARINGS = ("auto", "shared", "spread")
-# Of bins that are shared: every executor holds all of them, and so does the driver while it sorts them.
+# Of bins that are shared: every executor holds all of them.
 _MOST_BYTES = 800 << 20
 # Of values that are fetched: the driver holds them three times for a moment.
 _FEW_BYTES = 128 << 20
 _BYTES_A_ROW = 17  # beside the bins: flow_id, class and weight
 _BYTES_A_SCORE = 8  # of each class, while boosting: score and probability
 _SKETCH = "flow_id binary, label binary, rows binary, counts binary, values binary, sizes binary"
-_BINS = "flow_id binary, label binary, weight binary, bins binary"
 
 
 def fit_forest(
@@ -80,11 +76,12 @@ def fit_forest(
     sketch = _sketch_rows(source, problem, shape.bins, folder)
     edges = sketch.edges(threads=_threads_here())
     if _is_spread(sharing, sketch, bytes_a_row=len(problem.features) + _BYTES_A_ROW):
-        with spread_over(launcher, flows.sparkSession, sketch, edges) as spread:
+        with spread_over(launcher, flows.sparkSession, edges, len(problem.labels)) as spread:
             return spread.forest(rows, shape, seed)
-    binned = _bin_rows(source, problem, edges, folder)
-    kept = chunks_of(launcher, lambda: _identity("forest", shape, seed, binned))
-    return Forest(tuple(_grow_as_tasks(flows, binned, shape, seed, kept, folder)), len(problem.features), len(problem.labels))
+    with _passing(folder) as held:
+        dealt = _deal(source, problem, edges, held)
+        kept = chunks_of(launcher, lambda: identity("forest", shape, seed, train=dealt))
+        return Forest(tuple(_grow_as_tasks(flows, dealt, shape, seed, kept)), len(problem.features), len(problem.labels))
 
 
 def fit_boosting(
@@ -113,12 +110,14 @@ def fit_boosting(
     edges = sketch.edges(threads=_threads_here())
     held_out = _source_of(validation, problem) if shape.patience else None
     if _is_spread(sharing, sketch, bytes_a_row=needed) or _has_others(flows.sparkSession.sparkContext, launcher):
-        with spread_over(launcher, flows.sparkSession, sketch, edges) as spread:
+        with spread_over(launcher, flows.sparkSession, edges, len(problem.labels)) as spread:
             return spread.boosting(rows, held_out, shape, seed)
-    binned = _bin_rows(source, problem, edges, folder)
-    unseen = [] if held_out is None else [_bin_rows(_fetch_few(held_out, problem), problem, edges, folder)]
-    kept = chunks_of(launcher, lambda: _identity("boosting", shape, seed, binned, *unseen))
-    return _boost_as_task(flows, [binned, *unseen], shape, seed, kept, folder)
+    with _passing(folder) as held:
+        sets = {"train": _deal(source, problem, edges, held)}
+        if held_out is not None:
+            sets["unseen"] = _deal(_fetch_few(held_out, problem), problem, edges, held)
+        kept = chunks_of(launcher, lambda: identity("boosting", shape, seed, **sets))
+        return _boost_as_task(flows, list(sets.values()), shape, seed, kept)
 
 
 def _rows(flows: DataFrame, problem: Problem) -> DataFrame:
@@ -134,15 +133,6 @@ def _is_spread(sharing: str, sketch: Sketch, *, bytes_a_row: int) -> bool:
     return sharing == "spread" or (sharing == "auto" and int(sketch.counts.sum()) * bytes_a_row > _MOST_BYTES)
 
 
-class _Fetched(NamedTuple):
-    """Rows that are here."""
-
-    ids: np.ndarray
-    labels: np.ndarray
-    weights: np.ndarray
-    values: np.ndarray
-
-
 def _source_of(flows: DataFrame, problem: Problem) -> Source:
     rows, named = _rows(flows, problem), (ID, problem.label_column, problem.copies_column)
     found = files_of_table(flows, [*named, *problem.features])
@@ -153,12 +143,12 @@ def _source_of(flows: DataFrame, problem: Problem) -> Source:
     return TableRows(flows.sparkSession, known, found[1])
 
 
-def _fetch_few(rows: Source, problem: Problem) -> Source | _Fetched:
+def _fetch_few(rows: Source, problem: Problem) -> Source | Block:
     """The rows themselves if there are few, and some."""
     if not 0 < rows.count() * 8 * len(problem.features) <= _FEW_BYTES:
         return rows
-    fetched = _Fetched(*rows.whole())
-    return fetched if fetched.ids.size else rows
+    fetched = rows.whole()
+    return fetched if fetched[0].size else rows
 
 
 def _threads_here() -> int:
@@ -166,64 +156,51 @@ def _threads_here() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _sketch_rows(rows: Source | _Fetched, problem: Problem, limit: int, folder: Path | None) -> Sketch:
+def _sketch_rows(rows: Source | Block, problem: Problem, limit: int, folder: Path | None) -> Sketch:
     features, classes = list(problem.features), len(problem.labels)
-    if isinstance(rows, _Fetched):
-        return Sketch.of(rows.ids, rows.labels, rows.values, classes, limit, threads=_threads_here())
+    if isinstance(rows, tuple):
+        ids, labels, _, values = rows
+        return Sketch.of(ids, labels, values, classes, limit, threads=_threads_here())
 
     def sketch(blocks: Iterator[Block]) -> Iterator[pa.RecordBatch]:
         mine = Sketch.empty(len(features), classes, limit)
         for ids, labels, _, values in blocks:
-            mine = mine.merge(Sketch.of(ids, labels, values, classes, limit))
+            mine = mine.add(ids, labels, values)
         if mine.counts.any():
             yield one_row(_SKETCH, mine.as_bytes())
 
-    merged = Sketch.empty(len(features), classes, limit)
-    for row in fetch(rows, sketch, _SKETCH, folder).to_pylist():
-        merged = merged.merge(Sketch.from_bytes(list(row.values()), len(features), limit))
-    return merged
-
-
-def _bin_rows(rows: Source | _Fetched, problem: Problem, edges: Sequence[np.ndarray], folder: Path | None) -> Binned:
-    if isinstance(rows, _Fetched):
-        columns = bin_rows(rows.values, edges, threads=_threads_here())
-        return side_by_side(
-            columns, rows.labels, rows.weights, edges, len(problem.labels), ids=rows.ids, threads=_threads_here()
-        )
-    cuts = list(edges)
-
-    def to_bins(blocks: Iterator[Block]) -> Iterator[pa.RecordBatch]:
-        for *told, values in blocks:
-            yield one_row(_BINS, [*[array.tobytes() for array in told], bin_rows(values, cuts).tobytes()])
-
-    table = fetch(rows, to_bins, _BINS, folder)
-    ids, labels, weights = (
-        np.concatenate([np.frombuffer(b.as_buffer(), kind) for b in table[name]] or [np.empty(0, kind)])
-        for name, kind in (("flow_id", np.int64), ("label", np.uint8), ("weight", np.int64))
+    told = fetch(rows, sketch, _SKETCH, folder).to_pylist()
+    return Sketch.empty(len(features), classes, limit).merge(
+        *(Sketch.from_bytes(list(row.values()), len(features), limit) for row in told)
     )
-    blocks = [np.frombuffer(b.as_buffer(), np.uint8).reshape(len(cuts), -1) for b in table["bins"]]
-    columns = np.empty((len(cuts), ids.size), np.uint8)
-    for f, into in enumerate(columns):
-        np.concatenate([into[:0], *(block[f] for block in blocks)], out=into)
-    return side_by_side(columns, labels, weights, edges, len(problem.labels), ids=ids, threads=_threads_here())
 
 
-def _identity(what: str, shape: Any, seed: int, *binned: Binned) -> str:
-    return identity_of(what, {"shape": asdict(shape), "seed": seed, "rows": [b.content() for b in binned]})
+def _deal(rows: Source | Block, problem: Problem, edges: Sequence[np.ndarray], folder: Path | None) -> Dealt:
+    if isinstance(rows, tuple):
+        return deal_here(rows, edges, len(problem.labels), folder, threads=_threads_here())
+    return deal(rows, edges, len(problem.labels), folder)
 
 
-def _grow_as_tasks(
-    flows: DataFrame, binned: Binned, shape: Shape, seed: int, kept: Chunks, folder: Path | None
-) -> list[Tree]:
+@contextmanager
+def _passing(folder: Path | None) -> Iterator[Path | None]:
+    """Where pieces are left for this fit alone, if there is somewhere."""
+    if folder is None:
+        yield None
+        return
+    with passing_folder(folder, "bins-") as held:
+        yield Path(held)
+
+
+def _grow_as_tasks(flows: DataFrame, dealt: Dealt, shape: Shape, seed: int, kept: Chunks) -> list[Tree]:
     context = flows.sparkSession.sparkContext
-    chunks = forest_chunks(shape.trees, binned.labels.size)
+    chunks = forest_chunks(shape.trees, dealt.rows)
     if _is_one_process(context):
         with ThreadPoolExecutor(context.defaultParallelism) as pool:
-            grown = pool.map(_growing(_Here((binned,)), shape, seed, kept), chunks)
+            grown = pool.map(_growing(_Here((dealt.read(),)), shape, seed, kept), chunks)
             return [tree for trees in grown for tree in trees]
     # Some tasks a core: trees differ in size, who has none left waits for the others, and a killed task costs only its own trees.
     tasks = min(len(chunks), 16 * max(1, context.defaultParallelism))
-    with handed(context, [binned], folder) as shared:
+    with handed(context, [dealt]) as shared:
         return context.parallelize(chunks, tasks).flatMap(_growing(shared, shape, seed, kept)).collect()
 
 
@@ -232,13 +209,13 @@ def _growing(shared: Any, shape: Shape, seed: int, kept: Chunks) -> Callable[[ra
 
 
 def _boost_as_task(
-    flows: DataFrame, sets: Sequence[Binned], shape: BoostShape, seed: int, kept: Chunks, folder: Path | None
+    flows: DataFrame, sets: Sequence[Dealt], shape: BoostShape, seed: int, kept: Chunks
 ) -> tuple[Boosting, list[dict[str, float]]]:
     context = flows.sparkSession.sparkContext
     threads = _cores_of_an_executor(context)
     if _is_one_process(context):
-        return _boosting(_Here(tuple(sets)), shape, seed, threads, kept)([0])[0]
-    with handed(context, sets, folder) as shared:
+        return _boosting(_Here(tuple(dealt.read() for dealt in sets)), shape, seed, threads, kept)([0])[0]
+    with handed(context, sets) as shared:
         return context.parallelize([0], 1).mapPartitions(_boosting(shared, shape, seed, threads, kept)).collect()[0]
 
 

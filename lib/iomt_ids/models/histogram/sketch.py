@@ -49,20 +49,26 @@ class Sketch:
         cls, ids: np.ndarray, labels: np.ndarray, rows: np.ndarray, classes: int, limit: int, *, threads: int = 1
     ) -> Sketch:
         """Of all of these rows."""
-        counts = np.bincount(labels, minlength=classes)
-        with ThreadPoolExecutor(threads) as pool:
-            values = list(pool.map(lambda column: distinct(column, limit), rows.T))
-        return cls(ids, labels, rows, counts, values, limit)._sampled()
+        return cls.empty(rows.shape[1], classes, limit).add(ids, labels, rows, threads=threads)
 
-    def merge(self, other: Sketch) -> Sketch:
-        """Of the rows of both."""
-        if not (self.counts.any() and other.counts.any()):
-            return self if self.counts.any() else other
-        ids, labels, rows = (
-            np.concatenate([getattr(self, name), getattr(other, name)]) for name in ("ids", "labels", "rows")
-        )
-        values = [self._union(a, b) for a, b in zip(self.distinct, other.distinct, strict=True)]
-        return Sketch(ids, labels, rows, self.counts + other.counts, values, self.limit)._sampled()
+    def add(self, ids: np.ndarray, labels: np.ndarray, rows: np.ndarray, *, threads: int = 1) -> Sketch:
+        """Of these rows too."""
+        # Most of them are surely not among the sample: it is full, and of smaller hashes.
+        near = np.flatnonzero(_hashed(ids) <= self._last()[labels])
+        counts, is_full = np.bincount(labels, minlength=self.counts.size), [self.counts.any() and not d.size for d in self.distinct]
+        with ThreadPoolExecutor(threads) as pool:
+            columns = zip(rows.T, is_full, strict=True)
+            values = list(pool.map(lambda told: np.empty(0) if told[1] else distinct(told[0], self.limit), columns))
+        return self.merge(Sketch(ids[near], labels[near], rows[near], counts, values, self.limit))
+
+    def merge(self, *others: Sketch) -> Sketch:
+        """Of the rows of all."""
+        some = [sketch for sketch in (self, *others) if sketch.counts.any()]
+        if not some:
+            return self
+        ids, labels, rows = (np.concatenate([getattr(s, name) for s in some]) for name in ("ids", "labels", "rows"))
+        values = [self._union(*of_feature) for of_feature in zip(*(s.distinct for s in some), strict=True)]
+        return Sketch(ids, labels, rows, np.sum([s.counts for s in some], axis=0), values, self.limit)._sampled()
 
     def edges(self, *, threads: int = 1) -> list[np.ndarray]:
         """Thresholds of each feature: between all of its values, or even shares of the sample."""
@@ -73,22 +79,6 @@ class Sketch:
 
         with ThreadPoolExecutor(threads) as pool:
             return list(pool.map(cut, self.distinct, self.rows.T))
-
-    def cut_ids(self, parts: int) -> np.ndarray:
-        """Ids at which all but the first of some parts begin, which have about as many rows each.
-
-        Returns
-        -------
-        ndarray of int64, shape (parts - 1,)
-            Ascending.
-        """
-        if not self.ids.size:
-            return np.zeros(parts - 1, np.int64)
-        order = np.argsort(self.ids)
-        stands_for = self.counts / np.maximum(np.bincount(self.labels, minlength=self.counts.size), 1)
-        before = np.cumsum(stands_for[self.labels[order]])
-        wanted = before[-1] * np.arange(1, parts) / parts
-        return self.ids[order][np.minimum(np.searchsorted(before, wanted), order.size - 1)]
 
     def as_bytes(self) -> list[bytes]:
         """Six byte strings, the inverse of `from_bytes`."""
@@ -103,21 +93,28 @@ class Sketch:
         ids, labels, rows, counts, values, sizes = (np.frombuffer(p, k) for p, k in zip(parts, kinds, strict=True))
         return cls(ids, labels, rows.reshape(-1, features), counts, np.split(values, np.cumsum(sizes)[:-1]), limit)
 
-    def _union(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-        both = np.union1d(one, other)
-        return both if one.size and other.size and both.size <= self.limit else np.empty(0)
+    def _union(self, *found: np.ndarray) -> np.ndarray:
+        values = np.unique(np.concatenate(found))
+        return values if all(f.size for f in found) and values.size <= self.limit else np.empty(0)
+
+    def _last(self) -> np.ndarray:
+        """Of each class, the hash beyond which no row is among the smallest."""
+        last, hashed = np.full(self.counts.size, 2**64 - 1, np.uint64), _hashed(self.ids)
+        for label in np.flatnonzero(np.bincount(self.labels, minlength=self.counts.size) >= SAMPLE):
+            last[label] = np.partition(hashed[self.labels == label], SAMPLE - 1)[SAMPLE - 1]
+        return last
 
     def _sampled(self) -> Sketch:
         """Without rows beyond each class's share, in an order of their own."""
-        hashed = (self.ids.view(np.uint64) + _GOLDEN) * _FACTOR
-        hashed ^= hashed >> np.uint64(31)
-        # Rows that are surely beyond are left out before any are sorted.
-        last = np.full(self.counts.size, 2**64 - 1, np.uint64)
-        for label in np.flatnonzero(np.bincount(self.labels, minlength=self.counts.size) > SAMPLE):
-            last[label] = np.partition(hashed[self.labels == label], SAMPLE - 1)[SAMPLE - 1]
-        near = np.flatnonzero(hashed <= last[self.labels])
+        hashed = _hashed(self.ids)
+        near = np.flatnonzero(hashed <= self._last()[self.labels])
         order = near[np.lexsort((self.ids[near], hashed[near], self.labels[near]))]
         grouped = self.labels[order]
         rank = np.arange(order.size) - np.searchsorted(grouped, grouped)
         kept = order[rank < SAMPLE]
         return Sketch(self.ids[kept], self.labels[kept], self.rows[kept], self.counts, self.distinct, self.limit)
+
+
+def _hashed(ids: np.ndarray) -> np.ndarray:
+    hashed = (ids.view(np.uint64) + _GOLDEN) * _FACTOR
+    return hashed ^ (hashed >> np.uint64(31))
