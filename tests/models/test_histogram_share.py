@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pyspark.sql import functions as F
 
 from iomt_ids.contract.errors import ConfigError, ContractError
@@ -43,6 +45,16 @@ def test_tasks_grow_the_trees_that_the_drivers_process_grows(spark, flows, fores
     assert share._is_one_process(spark.sparkContext)
     monkeypatch.setattr(share, "_is_one_process", lambda context: False)
     assert arrays(share.fit_forest(flows, PROBLEM, SHAPE, 3).trees) == arrays(forest.trees)
+
+
+@given(st.integers(0, 300), st.integers(1, 40))
+def test_tasks_have_all_chunks_in_order_and_end_with_one_each(chunks, cores):
+    wanted = [range(i, i + 1) for i in range(chunks)]
+    tasks = share.guided(wanted, cores)
+    assert [chunk for task in tasks for chunk in task] == wanted
+    sizes = [len(task) for task in tasks]
+    assert sizes == sorted(sizes, reverse=True) and sizes[-2 * cores :] == [1] * min(len(sizes), 2 * cores)
+    assert not sizes or sizes[0] <= max(1, chunks / (2 * cores))
 
 
 @pytest.fixture(scope="module")

@@ -198,10 +198,25 @@ def _grow_as_tasks(flows: DataFrame, dealt: Dealt, shape: Shape, seed: int, kept
         with ThreadPoolExecutor(context.defaultParallelism) as pool:
             grown = pool.map(_growing(_Here((dealt.read(),)), shape, seed, kept), chunks)
             return [tree for trees in grown for tree in trees]
-    # Some tasks a core: trees differ in size, who has none left waits for the others, and a killed task costs only its own trees.
-    tasks = min(len(chunks), 16 * max(1, context.defaultParallelism))
+    tasks = guided(chunks, max(1, context.defaultParallelism))
     with handed(context, [dealt]) as shared:
-        return context.parallelize(chunks, tasks).flatMap(_growing(shared, shape, seed, kept)).collect()
+        growing = _growing(shared, shape, seed, kept)
+        return context.parallelize(tasks, len(tasks)).flatMap(
+            lambda wanted: [tree for chunk in wanted for tree in growing(chunk)]
+        ).collect()
+
+
+def guided(chunks: Sequence[range], cores: int) -> list[list[range]]:
+    """Chunks by tasks, fewer and fewer in each: a task costs some time, and who has no more of them waits for the others.
+
+    Half of what is left, shared by all cores, is the next task (Polychronopoulos and Kuck 1987 take all of it).
+    """
+    tasks, first = [], 0
+    while first < len(chunks):
+        size = max(1, (len(chunks) - first) // (2 * cores))
+        tasks.append(list(chunks[first : first + size]))
+        first += size
+    return tasks
 
 
 def _growing(shared: Any, shape: Shape, seed: int, kept: Chunks) -> Callable[[range], list[Tree]]:
