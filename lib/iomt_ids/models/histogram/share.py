@@ -44,7 +44,7 @@ SHARINGS = ("auto", "shared", "spread")
 _MOST_BYTES = 800 << 20
 # Of values that are fetched: the driver holds them three times for a moment.
 _FEW_BYTES = 128 << 20
-_BYTES_A_ROW = 17  # beside the bins: flow_id, class and weight
+_BYTES_A_ROW = 13  # beside the bins: mark, class and weight
 _BYTES_A_SCORE = 8  # of each class, while boosting: score and probability
 _SKETCH = "flow_id binary, label binary, rows binary, counts binary, values binary, sizes binary"
 
