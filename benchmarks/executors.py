@@ -1,8 +1,9 @@
 """What a second executor is worth to trees: a whole fit through Spark on two executors of one core each, against one.
 
-    PYTHONPATH=lib:. python benchmarks/executors.py [ROWS] [PAIRS]
+    PYTHONPATH=lib:. python benchmarks/executors.py [ROWS] [PAIRS] [FIT ...]
 
-Prints one JSON line for the forest and one for boosting, each with its bins shared with every executor and spread over ranks.
+Prints one JSON line for the forest and one for boosting, each with its bins shared with every executor and spread over ranks,
+or for those of them that are named: `forest-shared`, `forest-spread`, `boosting-shared`, `boosting-spread`.
 A standalone cluster of its own has two workers, each held to one core; the driver runs beside them. `ratio` is the seconds
 of one executor over those of two (2: nothing is lost), the median of interleaved pairs of fresh applications, each after a
 fit of a few trees; `low` and `high` are the extremes. `same` says that trees are the same, bit for bit, on one and on two.
@@ -55,14 +56,14 @@ def drive(folder: Path) -> int:
     return 0
 
 
-def _application(folder: Path, properties: Path, executors: int) -> dict[tuple[str, str], dict[str, Any]]:
+def _application(folder: Path, properties: Path, executors: int, fits: list[str]) -> dict[str, dict[str, Any]]:
     """Seconds and trees of every fit."""
     own = folder / f"{executors}.conf"
     own.write_text(properties.read_text(encoding="utf-8") + f"\nspark.cores.max {executors}\n", encoding="utf-8")
     driver, found = Driver(folder, own, __file__), {}
-    for fit in itertools.product(_SHAPES, SHARINGS):
+    for fit in fits:
         for shapes in ("few", "all"):
-            driver.train(" ".join([*fit, shapes]))
+            driver.train(f"{fit.replace('-', ' ')} {shapes}")
             found[fit] = driver.wait(_LONGEST_S)
             if "trees" not in found[fit]:
                 driver.end()
@@ -86,16 +87,17 @@ def _write(folder: Path, rows: int) -> str:
     return source
 
 
-def main(rows: int, pairs: int) -> int:
+def main(rows: int, pairs: int, *fits: str) -> int:
     """Measure and print the JSON lines."""
+    wanted = list(fits) or ["-".join(fit) for fit in itertools.product(_SHAPES, SHARINGS)]
     with tempfile.TemporaryDirectory(prefix="bench-executors-") as held:
         folder = Path(held)
         source = _write(folder, rows)
         with own_cluster(folder / "cluster") as (properties, (_, *workers)):
             one_core_each(workers)
-            found = [tuple(_application(folder, properties, n) for n in (1, 2)) for _ in range(pairs)]
-    for kind, sharing in itertools.product(_SHAPES, SHARINGS):
-        both = [[told[kind, sharing] for told in pair] for pair in found]
+            found = [tuple(_application(folder, properties, n, wanted) for n in (1, 2)) for _ in range(pairs)]
+    for fit in wanted:
+        (kind, sharing), both = fit.split("-"), [[told[fit] for told in pair] for pair in found]
         ratios = [one["seconds"] / two["seconds"] for one, two in both]
         tell({
             "bench": "executors", "peer": "one executor", "what": kind, "bins": sharing, "data": source, "rows": rows,
@@ -110,4 +112,6 @@ def main(rows: int, pairs: int) -> int:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--drive"]:
         sys.exit(drive(Path(sys.argv[2])))
-    sys.exit(main(*(int(word) for word in [*sys.argv[1:], *("4000000", "3")[len(sys.argv) - 1:]])))
+    numbers = [int(word) for word in sys.argv[1:] if word.isdigit()]
+    rows, pairs = [*numbers, *(4_000_000, 3)[len(numbers):]]
+    sys.exit(main(rows, pairs, *(word for word in sys.argv[1:] if not word.isdigit())))
