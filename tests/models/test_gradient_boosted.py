@@ -108,7 +108,7 @@ def test_without_validation_rows_all_rounds_are_kept(flows, few, monkeypatch):
 def test_they_are_the_trees_that_one_process_grows_from_the_rows_in_order(flows):
     rows = flows.orderBy("flow_id").toPandas()
     labels = np.searchsorted([0, 1, 11], rows["attack_id"])
-    binned = bin_all(rows[list(PROBLEM.features)].to_numpy(), labels, 3, 16)
+    binned = bin_all(rows[list(PROBLEM.features)].to_numpy(), labels, 3, 16, ids=rows["flow_id"].to_numpy())
     shape = dataclasses.replace(SHAPE, patience=0)
     found, _ = share.fit_boosting(flows, PROBLEM, shape, 3, validation=flows.limit(0))
     assert as_bytes(found) == as_bytes(boost(binned, shape, 3, threads=1)[0])
