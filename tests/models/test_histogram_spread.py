@@ -247,7 +247,7 @@ def test_ranks_have_all_rows_and_their_hash_is_that_of_the_rows(flows, tmp_path)
             assert as_rows(*parts) == as_rows(whole.read()) and min(part.labels.size for part in parts) > 250
     # A forest goes on where it was, whether its bins are shared or spread.
     assert len(kept) == 2 and spread.identity("forest", Shape(4, 7, 16, "0.3", 1), 3, train=whole) in kept
-    job["pieces"]["train"][0] = (str(tmp_path / "gone"), [0] * 9)
+    job["sets"]["train"][0][0] = (str(tmp_path / "gone"), [0] * 9)
     with pytest.raises(LaunchError, match="every node must see the run's folder"):
         ranks.share_of(job, "train", Alone())
 

@@ -4,8 +4,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from iomt_ids.distributed.work import Alone
 from iomt_ids.models.histogram.boost import _groups
-from iomt_ids.models.histogram.steps import alone, in_step
+from iomt_ids.models.histogram.steps import in_step
 from tests.models.test_histogram_spread import Meeting, Place
 
 
@@ -45,7 +46,7 @@ def test_each_has_its_own_sums_of_all_ranks_and_all_wait_together():
 
 def test_alone_what_is_asked_is_the_sum():
     arrays = [np.arange(3), np.arange(4)]
-    assert all(a is b for a, b in zip(alone(asking(*arrays)), arrays, strict=True))
+    assert all(a is b for a, b in zip(in_step(Alone(), [asking(*arrays)])[0], arrays, strict=True))
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=20), st.integers(0, 100))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -33,15 +33,46 @@ def in_blocks(
     batches: Iterator[pa.RecordBatch], features: Sequence[str], rows: int = _ROWS
 ) -> Iterator[Block]:
     """Ids, classes, weights and `VALUES` of a partition in blocks large enough for numpy and small enough for memory."""
+
+    def found() -> Iterator[Block]:
+        for batch in batches:
+            ids, labels, weights = (batch.column(n).to_numpy(zero_copy_only=False) for n in (ID, CLASS, WEIGHT))
+            yield ids, labels.astype(np.uint8), weights, matrix_of(batch.column(VALUES), features)
+
+    return together(found(), rows, axis=0)
+
+
+def together(blocks: Iterator[Block], rows: int, *, axis: int) -> Iterator[Block]:
+    """Blocks of so many rows at least, but for the last one; ``axis`` is that of the rows."""
     held: list[Block] = []
-    for batch in batches:
-        ids, labels, weights = (batch.column(n).to_numpy(zero_copy_only=False) for n in (ID, CLASS, WEIGHT))
-        held.append((ids, labels.astype(np.uint8), weights, matrix_of(batch.column(VALUES), features)))
-        if sum(len(ids) for ids, *_ in held) >= rows:
-            yield tuple(map(np.concatenate, zip(*held, strict=True)))  # type: ignore[misc]
-            held = []
+
+    def joined() -> Block:
+        ids, labels, weights, values = (np.concatenate(arrays, axis) for arrays in zip(*held, strict=True))
+        return ids, labels, weights, values
+
+    for block in blocks:
+        held.append(block)
+        if sum(ids.size for ids, *_ in held) >= rows:
+            yield joined()
+            held.clear()
     if held:
-        yield tuple(map(np.concatenate, zip(*held, strict=True)))  # type: ignore[misc]
+        yield joined()
+
+
+def left(content: Any, folder: Path) -> str:
+    """The path of a new file of these bytes.
+
+    Raises
+    ------
+    LaunchError
+        If it cannot be written.
+    """
+    path = folder / uuid.uuid4().hex  # another attempt writes another file
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise LaunchError(f"{path} cannot be written ({error}); every node must see the run's folder") from error
+    return path.as_posix()
 
 
 @dataclass(frozen=True)
@@ -200,13 +231,10 @@ def _written(
 ) -> Callable[[Iterator[Block]], Iterator[pa.RecordBatch]]:
     def write(blocks: Iterator[Block]) -> Iterator[pa.RecordBatch]:
         for batch in function(blocks):
-            path = Path(folder, uuid.uuid4().hex)  # another attempt writes another file
-            try:
-                with pa.ipc.new_file(path.as_posix(), batch.schema) as file:
-                    file.write_batch(batch)
-            except OSError as error:
-                raise LaunchError(f"{path} cannot be written ({error}); every node must see the run's folder") from error
-            yield pa.RecordBatch.from_pydict({"path": [path.as_posix()]})
+            buffer = pa.BufferOutputStream()
+            with pa.ipc.new_file(buffer, batch.schema) as file:
+                file.write_batch(batch)
+            yield pa.RecordBatch.from_pydict({"path": [left(buffer.getvalue(), Path(folder))]})
 
     return write
 

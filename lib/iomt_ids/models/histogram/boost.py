@@ -32,7 +32,7 @@ from iomt_ids.models.histogram.newton import (
     of_labels,
     softmax,
 )
-from iomt_ids.models.histogram.steps import Steps, alone, in_step
+from iomt_ids.models.histogram.steps import Steps, in_step
 
 _ALONE = Alone()
 _DRAWN = 3
@@ -300,7 +300,7 @@ class _Grower:
     def _grow_alone(self, own: int, seed: np.uint64) -> RegressionTree:
         rows, codes, leaves = buffers = self.buffers.get()
         n, size = self._draw(own, seed, rows)
-        tree = alone(self._growing(own, seed, size, rows[:n], codes[:n], leaves))
+        (tree,) = in_step(self.known.ranks, [self._growing(own, seed, size, rows[:n], codes[:n], leaves)])
         self.buffers.put(buffers)
         return tree
 

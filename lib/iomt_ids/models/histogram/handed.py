@@ -7,7 +7,6 @@ the driver and, by a broadcast, back to tasks: through two processes a node, whi
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,11 +18,10 @@ import numpy as np
 import pyarrow as pa
 from pyspark import SparkContext
 
-from iomt_ids.contract.errors import LaunchError
 from iomt_ids.models.histogram.bins import bin_rows
-from iomt_ids.models.histogram.blocks import Block, Source
+from iomt_ids.models.histogram.blocks import Block, Source, left, together
 from iomt_ids.models.histogram.forest import Binned
-from iomt_ids.models.histogram.pieces import Held, Piece, piece_of, read_pieces, rows_of
+from iomt_ids.models.histogram.pieces import Held, piece_of, read_pieces, read_told, rows_of
 
 # Of a piece, some more at most.
 _ROWS = 1_000_000
@@ -55,6 +53,11 @@ class Dealt:
         """How many there are."""
         return rows_of(self.pieces)
 
+    @property
+    def told(self) -> list[Any]:
+        """As JSON can say it, to be read by `pieces.read_told`; not of pieces that are bytes."""
+        return [self.pieces, [e.tolist() for e in self.edges], self.classes]
+
     def read(self) -> Binned:
         """All of them, here; raises as `pieces.read_pieces`."""
         return read_pieces(self.pieces, self.edges, self.classes)
@@ -71,16 +74,21 @@ def deal(rows: Source, edges: Sequence[np.ndarray], classes: int, folder: Path |
         Of each piece.
     """
     found = rows.map(_dealing(list(edges), classes, folder, parts), _TOLD).to_pylist()
-    content = [f"{sum(int(told['hashes'][i]) for told in found) % 2**64:016x}" for i in range(2)]
-    return Dealt([(told["path"] or told["content"], told["starts"]) for told in found], content, edges, classes)
+    pieces = [(told["path"] or told["content"], told["starts"]) for told in found]
+    return Dealt(pieces, _content([[int(part) for part in told["hashes"]] for told in found]), edges, classes)
 
 
 def deal_here(block: Block, edges: Sequence[np.ndarray], classes: int, folder: Path | None, *, threads: int) -> Dealt:
     """The same of rows that are here, as one piece."""
     ids, labels, weights, values = block
     piece = piece_of(ids, labels, weights, bin_rows(values, edges, threads=threads), edges, classes, 1)
-    held = piece.content.tobytes() if folder is None else _written(piece, folder)
-    return Dealt([(held, piece.starts)], [f"{part:016x}" for part in piece.hashes], edges, classes)
+    held = piece.content.tobytes() if folder is None else left(piece.content.data, folder)
+    return Dealt([(held, piece.starts)], _content([piece.hashes]), edges, classes)
+
+
+def _content(hashes: Sequence[Sequence[int]]) -> list[str]:
+    """Of all rows, from the sums of each piece."""
+    return [f"{sum(of_piece[i] for of_piece in hashes) % 2**64:016x}" for i in range(2)]
 
 
 @contextmanager
@@ -93,7 +101,7 @@ def handed(context: SparkContext, sets: Sequence[Dealt]) -> Iterator[Any]:
         In the task, if a piece cannot be read there.
     """
     if all(isinstance(held, str) for dealt in sets for held, _ in dealt.pieces):
-        yield _Filed(json.dumps([[dealt.pieces, [e.tolist() for e in dealt.edges], dealt.classes] for dealt in sets]))
+        yield _Filed(json.dumps([dealt.told for dealt in sets]))
         return
     shared = context.broadcast(tuple(dealt.read() for dealt in sets))
     try:
@@ -114,46 +122,18 @@ class _Filed:
 @lru_cache(maxsize=1)
 def _read(told: str) -> tuple[Binned, ...]:
     """Once a process, which runs many of the tasks."""
-    return tuple(
-        read_pieces(pieces, [np.array(e, np.float64) for e in edges], classes) for pieces, edges, classes in json.loads(told)
-    )
+    return tuple(read_told(one) for one in json.loads(told))
 
 
 def _dealing(
     edges: list[np.ndarray], classes: int, folder: Path | None, parts: int
 ) -> Callable[[Iterator[Block]], Iterator[pa.RecordBatch]]:
     def answer(blocks: Iterator[Block]) -> Iterator[pa.RecordBatch]:
-        for arrays in _in_pieces((ids, labels, weights, bin_rows(values, edges)) for ids, labels, weights, values in blocks):
+        binned = ((ids, labels, weights, bin_rows(values, edges)) for ids, labels, weights, values in blocks)
+        for arrays in together(binned, _ROWS, axis=-1):
             piece = piece_of(*arrays, edges, classes, parts)
             told = {"starts": piece.starts, "hashes": [str(part) for part in piece.hashes]}
-            where = {"content": piece.content.tobytes()} if folder is None else {"path": _written(piece, folder)}
+            where = {"content": piece.content.tobytes()} if folder is None else {"path": left(piece.content.data, folder)}
             yield pa.RecordBatch.from_pylist([{"path": "", "content": b"", **told, **where}])
 
     return answer
-
-
-def _in_pieces(binned: Iterator[Block]) -> Iterator[Block]:
-    """Ids, labels, weights and columns of bins, put together to a piece's."""
-    held: list[Block] = []
-    for block in binned:
-        held.append(block)
-        if sum(ids.size for ids, *_ in held) >= _ROWS:
-            yield _joined(held)
-            held = []
-    if held:
-        yield _joined(held)
-
-
-def _joined(held: list[Block]) -> Block:
-    ids, labels, weights, columns = (np.concatenate(arrays, axis=-1) for arrays in zip(*held, strict=True))
-    return ids, labels, weights, columns
-
-
-def _written(piece: Piece, folder: Path) -> str:
-    path = folder / uuid.uuid4().hex  # another attempt writes another file
-    try:
-        with path.open("wb") as file:
-            file.write(piece.content.data)
-    except OSError as error:
-        raise LaunchError(f"{path} cannot be written ({error}); every node must see the run's folder") from error
-    return path.as_posix()

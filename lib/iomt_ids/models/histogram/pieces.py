@@ -98,6 +98,12 @@ def read_pieces(
     return whole
 
 
+def read_told(told: Sequence[Any], rank: int = 0, size: int = 1) -> Binned:
+    """The same of pieces, thresholds and classes that have come by JSON."""
+    pieces, edges, classes = told
+    return read_pieces(pieces, [np.array(e, np.float64) for e in edges], classes, rank, size)
+
+
 def rows_of(pieces: Sequence[Held]) -> int:
     """Of all pieces."""
     return sum(starts[-1] for _, starts in pieces)

@@ -17,7 +17,7 @@ from iomt_ids.models.histogram.boost import Boosting, BoostShape, RegressionTree
 from iomt_ids.models.histogram.forest import Binned, Shape, Tree
 from iomt_ids.models.histogram.keep import forest_chunks, found_or_grown, trees_from_bytes, trees_to_bytes
 from iomt_ids.models.histogram.levels import grow_together
-from iomt_ids.models.histogram.pieces import read_pieces, rows_of
+from iomt_ids.models.histogram.pieces import read_told
 
 # The name under which all of a boosted model is kept.
 MODEL = "boosting"
@@ -31,7 +31,7 @@ def grow_rank(job: dict[str, Any], ranks: Gathering) -> tuple[dict[str, Any], by
     def grow(wanted: range) -> list[Tree]:
         return [grow_together(share, shape, job["seed"], index, ranks, small=job["small"]) for index in wanted]
 
-    for wanted in forest_chunks(shape.trees, rows_of(job["pieces"]["train"])):
+    for wanted in forest_chunks(shape.trees, job["rows"]):
         found_or_grown(wanted, kept, partial(grow, wanted))
     return {"rows": int(share.labels.size)}, b""
 
@@ -39,7 +39,7 @@ def grow_rank(job: dict[str, Any], ranks: Gathering) -> tuple[dict[str, Any], by
 def boost_rank(job: dict[str, Any], ranks: Gathering) -> tuple[dict[str, Any], bytes]:
     """What one rank does for boosted trees; see `distributed.work.Work`."""
     share, kept = share_of(job, "train", ranks), SharedChunks(Chunks(Path(job["folder"]), job["kept"]), ranks)
-    unseen = share_of(job, "unseen", ranks) if "unseen" in job["pieces"] else None
+    unseen = share_of(job, "unseen", ranks) if "unseen" in job["sets"] else None
     learnt = boost(share, BoostShape(**job["shape"]), job["seed"], threads=1, unseen=unseen, kept=kept, ranks=ranks)
     kept.save(MODEL, boosting_to_bytes(*learnt))
     return {"rows": int(share.labels.size)}, b""
@@ -47,8 +47,7 @@ def boost_rank(job: dict[str, Any], ranks: Gathering) -> tuple[dict[str, Any], b
 
 def share_of(job: dict[str, Any], name: str, ranks: Gathering) -> Binned:
     """The rows of one rank; raises as `pieces.read_pieces`."""
-    edges = [np.array(e, np.float64) for e in job["edges"]]
-    return read_pieces(job["pieces"][name], edges, job["classes"], ranks.rank, ranks.size)
+    return read_told(job["sets"][name], ranks.rank, ranks.size)
 
 
 def boosting_to_bytes(boosting: Boosting, curves: list[dict[str, float]]) -> bytes:

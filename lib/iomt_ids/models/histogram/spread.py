@@ -30,7 +30,6 @@ from iomt_ids.models.histogram.forest import Forest, Shape
 from iomt_ids.models.histogram.handed import Dealt, deal
 from iomt_ids.models.histogram.keep import forest_chunks, kept_trees
 from iomt_ids.models.histogram.levels import SMALL
-from iomt_ids.models.histogram.pieces import rows_of
 from iomt_ids.models.histogram.ranks import MODEL, boost_rank, boosting_from_bytes, grow_rank
 
 
@@ -58,7 +57,7 @@ class Spread:
         """A forest, tree by tree on all ranks; ``small`` as in `levels.grow_together`."""
         job = self._job("forest", shape, seed, train=self._deal(rows))
         self._run(grow_rank, {**job, "small": small})
-        chunks = forest_chunks(shape.trees, rows_of(job["pieces"]["train"]))
+        chunks = forest_chunks(shape.trees, job["rows"])
         found = [kept_trees(wanted, Chunks(self.folder, job["kept"])) for wanted in chunks]
         return Forest(tuple(tree for trees in self._all(found) for tree in trees), len(self.edges), self.classes)
 
@@ -84,9 +83,8 @@ class Spread:
 
     def _job(self, what: str, shape: Any, seed: int, **sets: Dealt) -> dict[str, Any]:
         return {
-            "shape": asdict(shape), "seed": seed, "edges": [e.tolist() for e in self.edges], "classes": self.classes,
-            "pieces": {name: dealt.pieces for name, dealt in sets.items()}, "folder": str(self.folder),
-            "kept": identity(what, shape, seed, **sets),
+            "shape": asdict(shape), "seed": seed, "sets": {name: dealt.told for name, dealt in sets.items()},
+            "rows": sets["train"].rows, "folder": str(self.folder), "kept": identity(what, shape, seed, **sets),
         }
 
     def _deal(self, rows: Source) -> Dealt:
@@ -95,7 +93,7 @@ class Spread:
 
 def identity(what: str, shape: Any, seed: int, **sets: Dealt) -> str:
     """Of a training, however its rows are dealt."""
-    told = {name: [dealt.content, [e.tolist() for e in dealt.edges], dealt.classes] for name, dealt in sets.items()}
+    told = {name: [dealt.content, *dealt.told[1:]] for name, dealt in sets.items()}
     return identity_of(what, {"shape": asdict(shape), "seed": seed, "rows": told})
 
 

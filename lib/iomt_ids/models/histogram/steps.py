@@ -17,19 +17,8 @@ from iomt_ids.distributed.work import Summing
 Steps = Generator[np.ndarray, np.ndarray, Any]
 
 
-def alone(steps: Steps) -> Any:
-    """The outcome where there is one rank, whose numbers are the sums."""
-    return in_step(None, [steps])[0]
-
-
-def in_step(ranks: Summing | None, growing: Sequence[Steps]) -> list[Any]:
-    """The outcome of each; every rank calls it with as many, which want the same numbers of sums.
-
-    Parameters
-    ----------
-    ranks : Summing or None
-        None: this one only.
-    """
+def in_step(ranks: Summing, growing: Sequence[Steps]) -> list[Any]:
+    """The outcome of each; every rank calls it with as many, which want the same numbers of sums."""
     outcomes: list[Any] = [None] * len(growing)
     asked: dict[int, np.ndarray] = {}
 
@@ -48,9 +37,9 @@ def in_step(ranks: Summing | None, growing: Sequence[Steps]) -> list[Any]:
     return outcomes
 
 
-def _summed(ranks: Summing | None, arrays: list[np.ndarray]) -> list[np.ndarray]:
-    if ranks is None:
-        return arrays
+def _summed(ranks: Summing, arrays: list[np.ndarray]) -> list[np.ndarray]:
+    if len(arrays) == 1:
+        return [ranks.sum(arrays[0])]  # one need not be put together with others
     ends = list(accumulate(array.size for array in arrays))
     whole = np.split(ranks.sum(np.concatenate([array.reshape(-1) for array in arrays])), ends[:-1])
     return [part.reshape(array.shape) for part, array in zip(whole, arrays, strict=True)]
