@@ -27,7 +27,7 @@ settings.load_profile("steady")
 
 
 # What starts or stops the one cluster of this folder, or waits for Horovod's ranks: never two of them at once, longest first.
-ALONE = ("tests/test_readme.py", "tests/jobs/test_real_rows.py", "tests/jobs/test_chain.py")
+ALONE = ("tests/jobs/test_chain.py", "tests/jobs/test_readme.py", "tests/jobs/test_real_rows.py")
 
 
 def group_of(nodeid: str) -> str:

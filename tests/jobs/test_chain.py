@@ -19,36 +19,33 @@ from iomt_ids.contract.tables import (
 from iomt_ids.runtime.config import load_config
 from iomt_ids.runtime.tables import Warehouse
 from jobs import evaluate_detector
-from tests.jobs.conftest import ROOT, SMALL
-
-DETECTORS = "train.detectors={decision_tree: [binary], random_forest: [attack]}"
-
+from tests.jobs.conftest import LESS, ROOT, SMALL
 
 STEPS = ("ingest_flows", "refine_flows", "build_features", "train_detector")
 
 
-def run_chain(submit, out, jobs, *settings, profile):
-    """The folder the jobs wrote to and what each of them told."""
-    told = {}
+def run_jobs(submit, captures, retrained, jobs, *settings, profile):
+    """The folder of a retraining and what it and each of the jobs told."""
+    told = {"retrain": retrained.told}
     for job in jobs:
-        done = submit(job, *SMALL, f"output.folder={out}", DETECTORS, "train.compare_all_features={}", *settings, profile=profile)
+        asked = (*LESS, f"data.raw={captures}", f"output.folder={retrained.home.parent}", *settings)
+        done = submit(job, *asked, profile=profile)
         assert done.status == 0, done.stderr
         told[job] = done.told
-    return out / "demo", told
+    return retrained.home, told
 
 
 @pytest.fixture(scope="session")
-def local(submit, tmp_path_factory):
-    """The steps one by one, then all at once."""
-    jobs = (*STEPS, "retrain", "score_flows", "explain_alerts")
-    return run_chain(submit, tmp_path_factory.mktemp("chain-local"), jobs, "explain.rows=2", "explain.repeats=1", profile="local")
+def local(submit, captures, retrained):
+    """All steps at once, then one by one, then what is done with the model that is served."""
+    jobs = (*STEPS, "score_flows", "explain_alerts")
+    return run_jobs(submit, captures, retrained, jobs, "explain.rows=2", "explain.repeats=1", profile="local")
 
 
 @pytest.fixture(scope="session")
-def standalone(submit, local, cluster, tmp_path_factory):
-    """On a cluster, where test_real_rows.py takes the other steps: the local models are judged there, and score the rows."""
-    jobs, out = ("evaluate_detector", "score_flows"), tmp_path_factory.mktemp("chain-standalone")
-    return run_chain(submit, out, jobs, f"evaluate.run={local[0]}", f"serve.home={local[0]}", profile="standalone")
+def standalone(submit, captures, retrained_on_cluster):
+    """All steps at once on a cluster, and new rows scored there."""
+    return run_jobs(submit, captures, retrained_on_cluster, ("score_flows",), profile="standalone")
 
 
 @pytest.fixture(params=["local", pytest.param("standalone", marks=pytest.mark.cluster)])
@@ -57,16 +54,9 @@ def chain(request):
     return request.getfixturevalue(request.param)
 
 
-@pytest.fixture
-def judged(chain):
-    """What the job that wrote the scores has told."""
-    return chain[1].get("retrain") or chain[1]["evaluate_detector"]
-
-
-@pytest.fixture
-def counted(chain):
-    """Rows of each split, as the first job that learnt or judged has told."""
-    return (chain[1].get("train_detector") or chain[1]["evaluate_detector"])["rows"]
+def scores_of(chain):
+    """What the retraining has written of its models."""
+    return json.loads(Path(chain[1]["retrain"]["outputs"]["scores"]).read_text())
 
 
 def test_every_job_ends_with_the_same_kind_of_line(chain):
@@ -85,14 +75,16 @@ def test_alerts_are_explained_by_what_is_served(local, spark):
     assert found.select("model").distinct().first().model == f"{served['run']}/{served['model']}"
 
 
-def test_no_row_is_lost_on_the_way(chain, counted, spark):
+def test_no_row_is_lost_on_the_way(chain, spark):
     home, told = chain
     warehouse = Warehouse(home / "warehouse", "delta")
     for table in (BRONZE_FLOWS, SILVER_FLOWS, GOLD_FEATURES, GOLD_ALERTS):
         assert warehouse.read(spark, table).count() == 10000, table.name
-    first = told.get("ingest_flows")
-    assert first is None or first["rows"] == {"in": 10000, "out": 10000, "rejected": 0}
+    for job in {"retrain", "ingest_flows"} & set(told):
+        assert told[job]["rows"] == {"in": 10000, "out": 10000, "rejected": 0}
+    counted = {split: sum(classes.values()) for split, classes in scores_of(chain)["data"]["rows"].items()}
     assert sum(counted.values()) == 10000
+    assert told.get("train_detector", {"rows": counted})["rows"] == counted
 
 
 def test_every_class_is_in_the_tables_of_every_labelled_split(chain, spark):
@@ -111,29 +103,38 @@ def test_what_is_fitted_is_fitted_on_the_train_split(chain, spark):
     assert (fitted.center, fitted.rows) == (pytest.approx(mean, rel=1e-9), rows)
 
 
-def test_scores_are_in_the_file_the_last_line_names_and_in_the_table(chain, judged, counted, spark):
-    home = chain[0]
-    scores = json.loads(Path(judged["outputs"]["scores"]).read_text())
+def test_scores_are_in_the_file_the_last_line_names_and_in_the_table(chain, spark):
+    home, scores = chain[0], scores_of(chain)
     forest = next(e for e in scores["scores"] if (e["task"], e["split"], e["scope"]) == ("attack", "test", "all"))
     assert forest["detector"] == "random_forest" and forest["features"] == "leak_free"
-    assert forest["rows"] == counted["test"]
+    assert forest["rows"] == sum(scores["data"]["rows"]["test"].values())
     rows = Warehouse(home / "warehouse", "delta").read(spark, GOLD_SCORES).filter(F.col("run") == scores["run"]["id"])
     rows = rows.filter("task = 'attack' and split = 'test' and scope = 'all'")
     found = rows.filter("class_name is null and metric = 'f1_macro'").first()
     assert found.value == forest["f1_macro"]
 
 
-def test_every_result_says_that_its_data_is_synthetic(judged):
-    outputs = judged["outputs"]
-    assert json.loads(Path(outputs["scores"]).read_text())["data"]["note"].startswith("synthetic demo data")
-    assert "synthetic demo data" in Path(outputs["report"]).read_text()
+def test_the_cluster_writes_the_same_tables(local, standalone, spark):
+    for table in (BRONZE_FLOWS, SILVER_FLOWS, GOLD_FEATURES, GOLD_PREPARATION):
+        digests = []
+        for home, _ in (local, standalone):
+            rows = Warehouse(home / "warehouse", "delta").read(spark, table)
+            digests.append(rows.agg(F.count("*"), F.sum(F.xxhash64(*rows.columns).cast("decimal(38)"))).first())
+        assert digests[0] == digests[1], table.name
 
 
-# The cluster's scores are compared with the local ones in test_real_rows.py.
-def test_judging_the_same_models_again_gives_the_same_scores(local, spark):
+def test_the_cluster_gives_the_forest_the_same_scores(local, standalone):
+    here, there = (
+        [(e["split"], e["scope"], e["confusion"]) for e in scores_of(chain)["scores"] if e["detector"] == "random_forest"]
+        for chain in (local, standalone)
+    )
+    assert here == there and here
+
+
+def test_judging_the_same_models_again_gives_the_same_scores(local, captures, spark):
     home, told = local
     config = load_config(ROOT / "conf" / "local.yaml", [
-        *SMALL, f"output.folder={home.parent}", f"evaluate.run={told['retrain']['run']}",
+        *SMALL, f"data.raw={captures}", f"output.folder={home.parent}", f"evaluate.run={told['retrain']['run']}",
         "evaluate.false_alarms_per_million=200000",
     ])
     again = evaluate_detector.run(spark, config)
@@ -154,11 +155,12 @@ def test_judging_the_same_models_again_gives_the_same_scores(local, spark):
     assert "at the threshold for 200,000 false alarms in a million" in again.text
 
 
-def test_the_retrained_model_is_served_and_scores_new_flows(chain, local, spark):
-    retrained, told = local[1]["retrain"], chain[1]
+def test_the_retrained_model_is_served_and_scores_new_flows(chain, spark):
+    home, told = chain
+    retrained = told["retrain"]
     assert retrained["gate"]["promote"] is True
-    assert json.loads((local[0] / "served.json").read_text())["run"] == retrained["run"] == told["score_flows"]["run"]
-    alerts = Warehouse(chain[0] / "warehouse", "delta").read(spark, GOLD_ALERTS)
+    assert json.loads((home / "served.json").read_text())["run"] == retrained["run"] == told["score_flows"]["run"]
+    alerts = Warehouse(home / "warehouse", "delta").read(spark, GOLD_ALERTS)
     assert told["score_flows"]["rows"]["alerts"] == alerts.filter("is_alert").count() > 5000
     models = {r.model for r in alerts.select("model").distinct().collect()}
     assert models == {f"{retrained['run']}/random_forest-attack-leak_free"}

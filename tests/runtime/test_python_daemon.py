@@ -8,6 +8,7 @@ import weakref
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from iomt_ids.runtime import python_daemon
@@ -32,6 +33,15 @@ def test_a_new_worker_has_what_nearly_every_task_needs(spark):
     loaded = {Path(mapped.path).parts for mapped in psutil.Process(parent).memory_maps()}
     for library in ("pandas", "pyarrow", "llvmlite"):
         assert any(library in parts for parts in loaded), library
+
+
+def test_tasks_of_sql_and_of_rdds_share_a_daemon(spark):
+    def tell(batches):
+        for _ in batches:
+            yield pa.RecordBatch.from_pydict({"parent": [os.getppid()]})
+
+    _, parent = in_one_worker(spark, os.getppid)
+    assert spark.range(1).coalesce(1).mapInArrow(tell, "parent long").first().parent == parent
 
 
 def test_a_worker_passes_over_what_it_has_imported(spark):
