@@ -197,8 +197,8 @@ def test_a_job_on_the_standalone_cluster_has_a_task_on_each_worker_and_the_clust
     status = run(project, "submit", "count_hosts", "--profile", "standalone", "--start-cluster")
     told = capfd.readouterr()
     assert status == 2, told.err
-    assert "cluster started" in told.out
-    assert "cluster stopped" in told.out
+    assert "cluster started" in told.err and "cluster stopped" in told.err
+    assert "cluster stopped" not in told.out, "the line of JSON of a job is the last one"
     assert run(project, "cluster", "status") == 1
 
 

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
+from typing import TextIO
 
 from iomt_ids.contract.errors import ConfigError, IomtIdsError
 
@@ -146,7 +147,7 @@ def _submit(options: argparse.Namespace) -> int:
         raise ConfigError(f"--profile {options.profile}: say where it is, e.g. --spark-conf spark.master=spark://HOST:7077")
     # The archive comes before the checkout on the import path: an old one would run old code.
     write_package(project, project / "dist" / "iomt_ids.zip")
-    started = options.profile == "standalone" and options.start_cluster and _cluster_up(project)
+    started = options.profile == "standalone" and options.start_cluster and _cluster_up(project, sys.stderr)
     try:
         if options.profile == "standalone":
             properties = submit_properties(project / _CLUSTER)
@@ -158,7 +159,8 @@ def _submit(options: argparse.Namespace) -> int:
         return 0 if options.dry_run else _run(command)
     finally:
         if started:
-            _cluster_down(project)
+            # The job's line of JSON stays the last one on stdout.
+            _cluster_down(project, sys.stderr)
 
 
 def _run(command: Sequence[str]) -> int:
@@ -180,7 +182,7 @@ def _run(command: Sequence[str]) -> int:
     return status if status >= 0 else 128 - status
 
 
-def _cluster_up(project: Path) -> bool:
+def _cluster_up(project: Path, to: TextIO) -> bool:
     from iomt_ids.runtime.place import find_java, spark_command
     from iomt_ids.runtime.standalone import cluster_up, describe
 
@@ -190,14 +192,14 @@ def _cluster_up(project: Path) -> bool:
     environment = {"JAVA_HOME": str(home), "PYSPARK_PYTHON": sys.executable}
     properties = project / "conf" / "spark" / "standalone.conf"
     started = cluster_up(project / _CLUSTER, properties, spark_command("spark-class"), environment)
-    _say(f"cluster {'started' if started else 'runs already'}: {describe(project / _CLUSTER)}")
+    _say(f"cluster {'started' if started else 'runs already'}: {describe(project / _CLUSTER)}", to)
     return started
 
 
-def _cluster_down(project: Path) -> None:
+def _cluster_down(project: Path, to: TextIO) -> None:
     from iomt_ids.runtime.standalone import cluster_down
 
-    _say("cluster stopped" if cluster_down(project / _CLUSTER) else "no cluster runs")
+    _say("cluster stopped" if cluster_down(project / _CLUSTER) else "no cluster runs", to)
 
 
 def _cluster(options: argparse.Namespace) -> int:
@@ -206,9 +208,9 @@ def _cluster(options: argparse.Namespace) -> int:
 
     project = project_folder()
     if options.action == "up":
-        _cluster_up(project)
+        _cluster_up(project, sys.stdout)
     elif options.action == "down":
-        _cluster_down(project)
+        _cluster_down(project, sys.stdout)
     else:
         _say(describe(project / _CLUSTER))
         return 0 if is_up(project / _CLUSTER) else 1
@@ -264,9 +266,10 @@ def _export(options: argparse.Namespace) -> int:
     return 0
 
 
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+def _say(text: str, to: TextIO | None = None) -> None:
+    stream = to or sys.stdout
+    stream.write(text + "\n")
+    stream.flush()
 
 
 def _parser() -> argparse.ArgumentParser:

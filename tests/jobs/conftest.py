@@ -107,10 +107,17 @@ def retrained(captures: Path, tmp_path_factory: pytest.TempPathFactory) -> Submi
 
 
 @pytest.fixture(scope="session")
-def retrained_on_cluster(captures: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Submitted]:
-    """The README's command for a standalone cluster, on the same captures; the cluster that it starts stays until all tests end."""
+def cluster() -> Iterator[None]:
+    """A standalone master and two workers, until all tests end."""
+    assert shell(".venv/bin/iomt-ids cluster up").status == 0
+    yield
+    assert shell(".venv/bin/iomt-ids cluster down").status == 0
+
+
+@pytest.fixture(scope="session")
+def retrained_on_cluster(captures: Path, cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Submitted:
+    """The README's command for a standalone cluster, on the same captures."""
     out = tmp_path_factory.mktemp("on-cluster")
     done = shell(smaller("make run PROFILE=standalone", out, NET, f"data.raw={captures}"))
     assert done.status == 0, done.stderr
-    yield done
-    assert shell(".venv/bin/iomt-ids cluster down").status == 0
+    return done
