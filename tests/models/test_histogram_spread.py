@@ -113,6 +113,19 @@ def test_a_forest_on_ranks_is_the_forest_of_all_rows(monkeypatch, shape, ends, s
         assert same(trees, wanted)
 
 
+def test_counts_that_travel_in_pairs_do_not_run_over_and_may_be_odd():
+    heavy = toy(rows=1600, classes=3, bins=15)
+    heavy = dataclasses.replace(heavy, weights=np.full(1600, 1_250_000))
+    assert max(e.size + 1 for e in heavy.edges) == 15 and heavy.weights.sum() > 1.99e9
+    shape = Shape(3, 6, 15, "all", 1)
+    parts = dealt(heavy, (700,))
+    grown = Meeting(2).run(
+        lambda ranks: [grow_together(parts[ranks.rank], shape, 5, i, ranks, small=NEVER) for i in range(shape.trees)]
+    )
+    for trees in grown:
+        assert same(trees, grow(heavy, shape, 5, range(shape.trees)))
+
+
 @pytest.mark.parametrize("classes", [2, 4])
 @pytest.mark.parametrize(("shape", "ends"), [
     (BoostShape(5, 6, 16, 0.5, sampling_threshold=0.4, patience=2), (150,)),

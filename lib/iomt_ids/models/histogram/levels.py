@@ -121,7 +121,7 @@ class _ForestTree:
         self.share, self.shape, self.index, self.ranks = share, shape, index, ranks
         self.n_bins = np.array([e.size + 1 for e in share.edges], np.int64)
         self.wanted = features_wanted(shape.features_per_node, self.n_bins.size)
-        self.stride = int(self.n_bins.max()) * share.classes
+        self.stride = -(-int(self.n_bins.max()) * share.classes // 2) * 2
         bag, self.seed = seeds_of(seed, index)
         counts = bootstrap_counts(share.weights, share.marks, bag)
         if int(ranks.sum(np.array([(counts >= 2**24).sum()], np.int64))[0]):
@@ -135,7 +135,7 @@ class _ForestTree:
     def grow(self, small: int) -> Tree:
         waiting: list[list[Branch]] = [[self.root]]
         few: list[Branch] = []
-        at_once = max(1, _MOST_BYTES // (8 * self.wanted * self.stride))
+        at_once = max(1, _MOST_BYTES // (4 * self.wanted * self.stride))
         while waiting:
             large: list[Branch] = []
             for node in filter(self._can_split, waiting.pop()):
@@ -155,7 +155,7 @@ class _ForestTree:
             draw_features(order, self.seed, np.uint64(node.path), self.wanted)
         slabs = self._histograms(nodes, orders[:, : self.wanted])
         stuck = [i for i, node in enumerate(nodes) if not self._choose(node, orders[i], slabs[i])]
-        at_once = max(1, _MOST_BYTES // (8 * self.n_bins.size * self.stride))
+        at_once = max(1, _MOST_BYTES // (4 * self.n_bins.size * self.stride))
         for start in range(0, len(stuck) if self.wanted < self.n_bins.size else 0, at_once):
             some = stuck[start : start + at_once]
             others = self._histograms([nodes[i] for i in some], orders[some, self.wanted :])
@@ -170,7 +170,8 @@ class _ForestTree:
             rows, codes = self.rows.of(node)
             for slab, f in zip(of_node, mine, strict=True):
                 add_rows(slab, self.share.columns[f], rows, codes, np.uint32(self.share.classes))
-        return self.ranks.sum(slabs.astype(np.int64)).astype(np.uint32)
+        # Two counts travel as one number: all rows weigh less than 2**31, so no half of it runs over.
+        return self.ranks.sum(slabs.view(np.int64)).view(np.uint32)
 
     def _choose(self, node: Branch, features: np.ndarray, slabs: np.ndarray, *, ends_at_first: bool = False) -> bool:
         """Split a node by the best of these features, or by the first that splits."""
@@ -185,7 +186,8 @@ class _ForestTree:
         if place < 0:
             return False
         feature = features[place]
-        left = slabs[place].reshape(-1, self.share.classes)[: cut + 1].sum(axis=0, dtype=np.int64)
+        classes = self.share.classes
+        left = slabs[place, : (cut + 1) * classes].reshape(-1, classes).sum(axis=0, dtype=np.int64)
         node.gain = gain_of(best, node.sums)
         node.split(feature, cut, self.rows.divide(node, self.share.columns[feature], cut), left, node.sums - left)
         return True
