@@ -6,9 +6,10 @@ Prints one JSON line for the forest and one for boosting, each with its bins sha
 or for those of them that are named: `forest-shared`, `forest-spread`, `boosting-shared`, `boosting-spread`.
 A standalone cluster of its own has two workers, each held to one core; the driver runs beside them. `ratio` is the seconds
 of one executor over those of two (2: nothing is lost), the median of interleaved pairs of fresh applications, each after a
-fit of a few trees; `low` and `high` are the extremes. `same` says that trees are the same, bit for bit, on one and on two.
-Finished trees are kept on disk as the job keeps them. Rows are those of `benchmarks/forest.py`, as a table of the train split
-in Parquet.
+fit of a few trees; `low` and `high` are the extremes. `ceiling` is what a second core is worth to processes that share nothing
+but the machine: a few trees of the same rows grown by one, and as many by each of two at once, the median of one such pair
+after each of the others. `same` says that trees are the same, bit for bit, on one and on two. Finished trees are kept on
+disk as the job keeps them. Rows are those of `benchmarks/forest.py`, as a table of the train split in Parquet.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import multiprocessing
+import os
 import statistics
 import sys
 import tempfile
@@ -32,7 +35,8 @@ from pyspark.sql import SparkSession
 from ranks import one_core_each
 
 from iomt_ids.models.histogram.boost import BoostShape
-from iomt_ids.models.histogram.forest import Shape
+from iomt_ids.models.histogram.forest import Binned, Shape, grow
+from iomt_ids.models.histogram.order import bin_all
 
 _SHAPES = {"forest": Shape(100, 10, 128, "sqrt", 1), "boosting": BoostShape(20, 5, 128, 0.2, patience=0)}
 # Compiled code, Python's workers and the rows' pages are there afterwards.
@@ -74,7 +78,35 @@ def _application(folder: Path, properties: Path, executors: int, fits: list[str]
     return found
 
 
-def _write(folder: Path, rows: int) -> str:
+def _seconds_on(cores: list[int], binned: Binned) -> float:
+    """Of a few trees, grown by a process on each of these cores at once."""
+    context = multiprocessing.get_context("fork")  # rows are inherited
+    begin, took = context.Barrier(len(cores)), context.Queue()
+
+    def grown(core: int) -> None:
+        os.sched_setaffinity(0, {core})
+        begin.wait()
+        start = time.perf_counter()
+        grow(binned, _FEW["forest"], _SEED, range(_FEW["forest"].trees))
+        took.put(time.perf_counter() - start)
+
+    processes = [context.Process(target=grown, args=(core,)) for core in cores]
+    for process in processes:
+        process.start()
+    longest = max(took.get() for _ in processes)
+    for process in processes:
+        process.join()
+    return longest
+
+
+def _ceiling(binned: Binned) -> float:
+    """What a second core is worth to processes that share nothing but the machine."""
+    grow(binned, _FEW["forest"], _SEED, range(1))  # so that what is compiled is there
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    return 2 * _seconds_on(cores[:1], binned) / _seconds_on(cores, binned)
+
+
+def _write(folder: Path, rows: int) -> tuple[str, Binned]:
     source, values, classes = drawn_rows(rows)
     problem = problem_of(values.shape[1], int(classes.max()) + 1)
     (folder / "shape.json").write_text(json.dumps([values.shape[1], int(classes.max()) + 1]), encoding="utf-8")
@@ -84,7 +116,7 @@ def _write(folder: Path, rows: int) -> str:
     for part in range(_FILES):
         first, last = rows * part // _FILES, rows * (part + 1) // _FILES
         pq.write_table(table.slice(first, last - first), split / f"part-{part}.parquet", compression="snappy")
-    return source
+    return source, bin_all(values, classes, int(classes.max()) + 1, _SHAPES["forest"].bins, 2)
 
 
 def main(rows: int, pairs: int, *fits: str) -> int:
@@ -92,17 +124,21 @@ def main(rows: int, pairs: int, *fits: str) -> int:
     wanted = list(fits) or ["-".join(fit) for fit in itertools.product(_SHAPES, SHARINGS)]
     with tempfile.TemporaryDirectory(prefix="bench-executors-") as held:
         folder = Path(held)
-        source = _write(folder, rows)
+        source, binned = _write(folder, rows)
         with own_cluster(folder / "cluster") as (properties, (_, *workers)):
             one_core_each(workers)
-            found = [tuple(_application(folder, properties, n, wanted) for n in (1, 2)) for _ in range(pairs)]
+            found, ceilings = [], []
+            for _ in range(pairs):
+                found.append(tuple(_application(folder, properties, n, wanted) for n in (1, 2)))
+                ceilings.append(_ceiling(binned))
     for fit in wanted:
         (kind, sharing), both = fit.split("-"), [[told[fit] for told in pair] for pair in found]
         ratios = [one["seconds"] / two["seconds"] for one, two in both]
         tell({
             "bench": "executors", "peer": "one executor", "what": kind, "bins": sharing, "data": source, "rows": rows,
             "pairs": pairs, "ratio": round(statistics.median(ratios), 2), "low": round(min(ratios), 2),
-            "high": round(max(ratios), 2), "seconds": round(statistics.median(two["seconds"] for _, two in both), 1),
+            "high": round(max(ratios), 2), "ceiling": round(statistics.median(ceilings), 2),
+            "seconds": round(statistics.median(two["seconds"] for _, two in both), 1),
             "peer_seconds": round(statistics.median(one["seconds"] for one, _ in both), 1),
             "same": len({told["trees"] for pair in both for told in pair}) == 1,
         })
