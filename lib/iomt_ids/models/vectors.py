@@ -35,7 +35,8 @@ def with_vector(flows: DataFrame, problem: Problem, *, scaled: bool) -> DataFram
 
 def values_of(features: Sequence[str]) -> Column:
     """All features as one array of double, `_values`: Spark moves one column to Python faster than many."""
-    return F.array(*[F.col(name).cast("double") for name in features]).alias(VALUES)
+    # As text: by functions, PySpark asks Java a hundred things.
+    return F.expr(f"array({', '.join(f'cast(`{name}` as double)' for name in features)})").alias(VALUES)
 
 
 def dense_class(problem: Problem) -> Column:
