@@ -81,7 +81,7 @@ def _application(folder: Path, properties: Path, executors: int, fits: list[str]
 def _seconds_on(cores: list[int], binned: Binned) -> float:
     """Of a few trees, grown by a process on each of these cores at once."""
     context = multiprocessing.get_context("fork")  # rows are inherited
-    begin, took = context.Barrier(len(cores)), context.Queue()
+    begin, took = context.Barrier(len(cores), timeout=60), context.Queue()
 
     def grown(core: int) -> None:
         os.sched_setaffinity(0, {core})
@@ -93,10 +93,11 @@ def _seconds_on(cores: list[int], binned: Binned) -> float:
     processes = [context.Process(target=grown, args=(core,)) for core in cores]
     for process in processes:
         process.start()
-    longest = max(took.get() for _ in processes)
     for process in processes:
         process.join()
-    return longest
+        if process.exitcode:
+            raise SystemExit(f"growing trees beside each other ended with status {process.exitcode}")
+    return max(took.get() for _ in processes)
 
 
 def _ceiling(binned: Binned) -> float:

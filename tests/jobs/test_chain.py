@@ -1,4 +1,4 @@
-"""Each job by spark-submit on synthetic demo data, one after the other; on a standalone cluster those that no other test starts."""
+"""Each job by spark-submit on synthetic captures: all at once and one after the other; on a cluster all at once, and scoring."""
 
 import json
 from pathlib import Path
@@ -84,7 +84,8 @@ def test_no_row_is_lost_on_the_way(chain, spark):
         assert told[job]["rows"] == {"in": 10000, "out": 10000, "rejected": 0}
     counted = {split: sum(classes.values()) for split, classes in scores_of(chain)["data"]["rows"].items()}
     assert sum(counted.values()) == 10000
-    assert told.get("train_detector", {"rows": counted})["rows"] == counted
+    if "train_detector" in told:
+        assert told["train_detector"]["rows"] == counted
 
 
 def test_every_class_is_in_the_tables_of_every_labelled_split(chain, spark):
@@ -114,23 +115,7 @@ def test_scores_are_in_the_file_the_last_line_names_and_in_the_table(chain, spar
     assert found.value == forest["f1_macro"]
 
 
-def test_the_cluster_writes_the_same_tables(local, standalone, spark):
-    for table in (BRONZE_FLOWS, SILVER_FLOWS, GOLD_FEATURES, GOLD_PREPARATION):
-        digests = []
-        for home, _ in (local, standalone):
-            rows = Warehouse(home / "warehouse", "delta").read(spark, table)
-            digests.append(rows.agg(F.count("*"), F.sum(F.xxhash64(*rows.columns).cast("decimal(38)"))).first())
-        assert digests[0] == digests[1], table.name
-
-
-def test_the_cluster_gives_the_forest_the_same_scores(local, standalone):
-    here, there = (
-        [(e["split"], e["scope"], e["confusion"]) for e in scores_of(chain)["scores"] if e["detector"] == "random_forest"]
-        for chain in (local, standalone)
-    )
-    assert here == there and here
-
-
+# The cluster's tables and scores are compared with the local ones in test_real_rows.py.
 def test_judging_the_same_models_again_gives_the_same_scores(local, captures, spark):
     home, told = local
     config = load_config(ROOT / "conf" / "local.yaml", [

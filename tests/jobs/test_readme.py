@@ -60,6 +60,8 @@ def test_the_second_command_is_what_ci_calls():
     assert TESTS in (ROOT / ".ci" / "run").read_text().splitlines()
 
 
+# Some commands start a cluster or stop it: the fixture leaves none behind.
+@pytest.mark.usefixtures("cluster")
 @pytest.mark.parametrize("command", OTHERS)
 def test_the_command_works(command, retrained, captures, tmp_path, request):
     typed = re.sub(r"\bDIR2?\b", str(captures), command).replace("DEMO", str(tmp_path / "demo"))

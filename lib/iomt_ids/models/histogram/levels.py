@@ -121,7 +121,8 @@ class _ForestTree:
         self.share, self.shape, self.index, self.ranks = share, shape, index, ranks
         self.n_bins = np.array([e.size + 1 for e in share.edges], np.int64)
         self.wanted = features_wanted(shape.features_per_node, self.n_bins.size)
-        self.stride = -(-int(self.n_bins.max()) * share.classes // 2) * 2
+        counted = int(self.n_bins.max()) * share.classes
+        self.stride = counted + counted % 2  # see _histograms: counts travel in pairs
         bag, self.seed = seeds_of(seed, index)
         counts = bootstrap_counts(share.weights, share.marks, bag)
         if int(ranks.sum(np.array([(counts >= 2**24).sum()], np.int64))[0]):
