@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
 import threading
@@ -9,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from iomt_ids.distributed.lent import LentMemory, borrow, lend
 from iomt_ids.distributed.rendezvous import Rendezvous
 from iomt_ids.distributed.ring import RingBackend, RingCommunicator
 from iomt_ids.distributed.work import gather_bytes
@@ -81,15 +84,41 @@ def test_a_table_is_gathered_row_by_row() -> None:
     assert all(np.array_equal(told.reshape(table.shape), table) for heard in found for told in heard)
 
 
-@given(st.integers(1, 5), st.integers(0, 2**32))
-def test_what_a_rank_has_for_another_reaches_it_alone(size: int, seed: int) -> None:
+def _swapped(ranks: list[RingCommunicator], dice: np.random.Generator, most: int) -> None:
+    size = len(ranks)
+    said = [[dice.bytes(dice.integers(most)) for _ in range(size)] for _ in range(size)]
+
+    def swap(one: RingCommunicator) -> list[bytes]:
+        def fill(rank: int, into: np.ndarray) -> None:
+            into[:] = np.frombuffer(said[one.rank][rank], np.uint8)
+
+        return [told.tobytes() for told in one.swap([len(part) for part in said[one.rank]], fill)]
+
+    assert _all(ranks, swap) == [[of_rank[rank] for of_rank in said] for rank in range(size)]
+
+
+@given(st.integers(1, 5), st.integers(0, 2**32), st.booleans())
+def test_what_a_rank_has_for_another_reaches_it_alone(size: int, seed: int, is_lent: bool) -> None:
     dice = np.random.default_rng(seed)
-    said = [[dice.integers(2**32, size=dice.integers(9), dtype=np.uint32) for _ in range(size)] for _ in range(size)]
     with _ring(size) as ranks:
-        found = _all(ranks, lambda one: one.swap(said[one.rank]))
-    for rank, heard in enumerate(found):
-        for told, wanted in zip(heard, (of_rank[rank] for of_rank in said), strict=True):
-            np.testing.assert_array_equal(told, wanted, strict=True)
+        if is_lent:
+            _lend(ranks)
+        # Memory is written again, and has to grow.
+        for most in (9, 5, 9_000):
+            _swapped(ranks, dice, most)
+
+
+def _lend(ranks: list[RingCommunicator]) -> None:
+    for one, memories in zip(ranks, _memories(len(ranks)), strict=True):
+        one.memories = memories
+
+
+def _memories(size: int) -> list[list[LentMemory]]:
+    """Of all ranks, as each of them sees them."""
+    lent = [lend() for _ in range(size)]
+    seen = [[own if place == rank else borrow(told) for place, (own, told) in enumerate(lent)] for rank in range(size)]
+    assert all(memory for of_rank in seen for memory in of_rank)
+    return seen  # type: ignore[return-value]
 
 
 def test_a_neighbour_that_is_silent_or_gone_is_a_loss() -> None:
@@ -101,6 +130,38 @@ def test_a_neighbour_that_is_silent_or_gone_is_a_loss() -> None:
         ranks[0].sum(np.ones(4))
     assert RingBackend.is_loss(silent.value) and RingBackend.is_loss(gone.value)
     assert not RingBackend.is_loss(ValueError("a fault of the work"))
+
+
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_ranks_of_one_host_lend_each_other_memory_if_all_see_all(is_seen: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not is_seen:
+        seen = iter([None])
+        monkeypatch.setattr("iomt_ids.distributed.ring.borrow", lambda told: next(seen, borrow(told)))
+
+    def join(rank: int) -> int:
+        with RingBackend.join(_order(rendezvous, rank, 3, rendezvous.key)) as ranks:
+            found = ranks.swap([8 * rank] * 3, lambda to, into: into.fill(10 * rank + to))
+            assert [told.tolist() for told in found] == [[10 * other + rank] * (8 * other) for other in range(3)]
+            return len(ranks.memories)
+
+    with Rendezvous("127.0.0.1") as rendezvous:
+        assert _all([0, 1, 2], join) == [3 * is_seen] * 3
+
+
+def test_memory_of_somebody_else_is_not_read(tmp_path: Path) -> None:
+    own, told = lend()
+    process, number, mark = told.split("/")
+    assert own and not borrow("")
+    own.view(100)[:] = 7
+    seen = borrow(told)
+    assert seen and seen.view(100)[:100].tolist() == [7] * 100
+    os.mkfifo(tmp_path / "line")
+    line = os.open(tmp_path / "line", os.O_RDONLY | os.O_NONBLOCK)  # without the last word, who opens it waits for a writer
+    folder = os.open(tmp_path, os.O_RDONLY)
+    assert not any(borrow(f"{process}/{other}/{mark}") for other in (line, folder, 10**6))
+    for file in (line, folder):
+        os.close(file)
+    assert not borrow(f"{process}/{number}/{secrets.token_hex(64)}") and not borrow(f"{2**22 + 1}/{number}/{mark}")
 
 
 def _order(rendezvous: Rendezvous, rank: int, size: int, key: bytes) -> dict[str, Any]:

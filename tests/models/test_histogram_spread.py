@@ -14,7 +14,7 @@ from iomt_ids.contract.errors import ConfigError, LaunchError
 from iomt_ids.distributed.chunks import Chunks, SharedChunks
 from iomt_ids.distributed.launch import HorovodLauncher
 from iomt_ids.distributed.resume import Endurance, ResumingLauncher
-from iomt_ids.distributed.work import Alone, gather_bytes
+from iomt_ids.distributed.work import Alone, filled, gather_bytes
 from iomt_ids.models.gradient_boosted import DETECTOR as BOOSTED
 from iomt_ids.models.histogram import blocks, levels, ranks, share, spread
 from iomt_ids.models.histogram import boost as boost_module
@@ -58,7 +58,7 @@ class Place(Alone):
     """One of them; see `distributed.work.Communicator`."""
 
     def __init__(self, meeting, rank):
-        self.meeting, self.rank, self.size = meeting, rank, meeting.size
+        self.meeting, self.rank, self.size, self.lent = meeting, rank, meeting.size, []
 
     def sum(self, values):
         self.meeting.told[self.rank] = np.asarray(values)
@@ -75,8 +75,10 @@ class Place(Alone):
         self.meeting.barrier.wait()
         return told
 
-    def swap(self, parts):
-        self.meeting.told[self.rank] = [part.reshape(-1) for part in parts]
+    def swap(self, sizes, fill):
+        for told in self.lent:
+            told[:] = 255  # what came last is read no more
+        self.lent = self.meeting.told[self.rank] = filled(sizes, fill)
         self.meeting.barrier.wait()
         told = [of_rank[self.rank] for of_rank in self.meeting.told]
         self.meeting.barrier.wait()

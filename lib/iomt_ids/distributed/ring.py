@@ -3,6 +3,7 @@
 Each rank sends to the next and hears from the one before, as in Patarasuk and Yuan (2009): every rank sends as many bytes
 as there are, less what it adds up itself, twice. Both ends of a connection prove that they know the key of the launch
 before a number is sent; what follows are numbers of a length that both sides know, nothing that could be unpickled.
+Where all ranks are on one host, what one has for another it leaves in memory that the other can read (`lent`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import secrets
 import selectors
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
@@ -22,12 +23,15 @@ from typing import Any
 
 import numpy as np
 
+from iomt_ids.distributed.lent import LentMemory, borrow, lend
 from iomt_ids.distributed.meeting import JOIN_S, all_tell, own_address
-from iomt_ids.distributed.work import as_summed, broadcast_by_sums
+from iomt_ids.distributed.work import Summing, as_summed, broadcast_by_sums, filled
 
 _SCOPE = "ring"
 _HANDSHAKE_S = 5.0
 _NONCE, _PROOF = 32, 32
+# Where what a rank has for another begins, in lent memory.
+_ALIGNED = 64
 
 
 class RingCommunicator:
@@ -41,10 +45,15 @@ class RingCommunicator:
         Connections to its neighbours.
     timeout_s : float
         How long a neighbour may say nothing while it is waited for.
+    memories : sequence of LentMemory
+        Of all ranks, by rank; none if they do not all see all of them.
     """
 
-    def __init__(self, rank: int, size: int, before: socket.socket, after: socket.socket, timeout_s: float) -> None:
-        self.rank, self.size = rank, size
+    def __init__(
+        self, rank: int, size: int, before: socket.socket, after: socket.socket, timeout_s: float,
+        memories: Sequence[LentMemory] = (),
+    ) -> None:
+        self.rank, self.size, self.memories = rank, size, memories
         self._before, self._after, self._timeout_s = before, after, timeout_s
         for line in (before, after):
             line.setblocking(False)
@@ -64,11 +73,27 @@ class RingCommunicator:
             self._exchange(found[(self.rank - turn) % self.size], found[(self.rank - turn - 1) % self.size])
         return found
 
-    def swap(self, parts: list[np.ndarray]) -> list[np.ndarray]:
+    def swap(self, sizes: Sequence[int], fill: Callable[[int, np.ndarray], None]) -> list[np.ndarray]:
         """What every rank has for this one; see `work.Gathering`."""
-        sizes = np.zeros((self.size, self.size), np.int64)
-        sizes[self.rank] = [part.size for part in parts]
-        sizes, found = self._sum(sizes), [part.reshape(-1) for part in parts]
+        told = np.zeros((self.size, self.size), np.int64)
+        told[self.rank] = sizes
+        told = self._sum(told)  # nobody still reads what came last
+        return (self._through_memory if self.memories else self._through_sockets)(told, fill)
+
+    def _through_memory(self, sizes: np.ndarray, fill: Callable[[int, np.ndarray], None]) -> list[np.ndarray]:
+        ends = np.cumsum(-(-sizes // _ALIGNED) * _ALIGNED, axis=1)
+        starts = ends - -(-sizes // _ALIGNED) * _ALIGNED
+        own = self.memories[self.rank].view(ends[self.rank, -1])
+        for rank, (start, size) in enumerate(zip(starts[self.rank], sizes[self.rank], strict=True)):
+            fill(rank, own[start : start + size])
+        self._sum(np.zeros(1, np.int64))  # all have written
+        found = []
+        for memory, start, size, last in zip(self.memories, starts[:, self.rank], sizes[:, self.rank], ends[:, -1], strict=True):
+            found.append(memory.view(last)[start : start + size])
+        return found
+
+    def _through_sockets(self, sizes: np.ndarray, fill: Callable[[int, np.ndarray], None]) -> list[np.ndarray]:
+        found = filled(sizes[self.rank], fill)
         # The next rank takes what is its and hands on the rest, which is for those after it.
         held = np.concatenate([found[0][:0], *(found[(self.rank + turn) % self.size] for turn in range(1, self.size))])
         for turn in range(1, self.size):
@@ -143,13 +168,14 @@ class RingBackend:
     def join(order: dict[str, Any]) -> Iterator[RingCommunicator]:
         """The other ranks, while the block lasts."""
         rank, size, key = order["rank"], order["size"], bytes.fromhex(order["key"])
-        deadline = time.monotonic() + JOIN_S
+        deadline, (memory, lent) = time.monotonic() + JOIN_S, lend()
         with ExitStack() as held:
             with socket.create_server((own_address(*order["rendezvous"]), 0)) as server:
                 host, port = server.getsockname()[:2]
-                told = all_tell(order, _SCOPE, "address", f"{host} {port} {secrets.token_hex(_NONCE)}", deadline)
-                (_, _, before_me), (_, _, own), (to_host, to_port, after_me) = (
-                    told[place % size].split() for place in (rank - 1, rank, rank + 1)
+                told = all_tell(order, _SCOPE, "address", f"{host} {port} {secrets.token_hex(_NONCE)} {lent}", deadline)
+                everybody = [line.split(" ") for line in told]
+                (_, _, before_me, _), (_, _, own, _), (to_host, to_port, after_me, _) = (
+                    everybody[place % size] for place in (rank - 1, rank, rank + 1)
                 )
                 after = held.enter_context(socket.create_connection((to_host, int(to_port)), timeout=_HANDSHAKE_S))
                 # Nobody waits for an answer before he has given his own: in a ring all would wait for each other.
@@ -160,7 +186,10 @@ class RingBackend:
                     raise ConnectionError(f"{to_host}:{to_port} is not the rank after {rank}")
             for line in (before, after):
                 line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            yield RingCommunicator(rank, size, before, after, order["timeout_s"])
+            ranks = RingCommunicator(rank, size, before, after, order["timeout_s"])
+            seen = [memory if place == rank else borrow(lent) for place, (*_, lent) in enumerate(everybody)]
+            ranks.memories = _if_all(ranks, seen)
+            yield ranks
             # One that has finished does not hang up on those who have not heard all.
             all_tell(order, _SCOPE, "done", "", float("inf"))
 
@@ -169,6 +198,12 @@ class RingBackend:
         """Whether the error says that another rank has gone."""
         # Inside a tf.function an error arrives as one of TensorFlow's.
         return isinstance(error, ConnectionError | TimeoutError) or bool(re.search(r"\b(Connection|Timeout)Error", str(error)))
+
+
+def _if_all(ranks: Summing, seen: Sequence[LentMemory | None]) -> list[LentMemory]:
+    """Of all ranks, if all of them see all; otherwise none."""
+    memories = [memory for memory in seen if memory is not None]
+    return memories if int(ranks.sum(np.array([len(memories)]))[0]) == ranks.size**2 else []
 
 
 def _answered(server: socket.socket, wanted: bytes, deadline: float) -> socket.socket:

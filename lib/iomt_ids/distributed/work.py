@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -84,8 +85,16 @@ class Gathering(Summing, Protocol):
     def gather(self, own: np.ndarray) -> list[np.ndarray]:
         """A flat array of every rank, by rank, on every rank; all of one kind, each of any length."""
 
-    def swap(self, parts: list[np.ndarray]) -> list[np.ndarray]:
-        """What every rank has for this one, by rank, given what this one has for each; flat, of one kind, of any length."""
+    def swap(self, sizes: Sequence[int], fill: Callable[[int, np.ndarray], None]) -> list[np.ndarray]:
+        """Bytes that every rank has for this one, by rank; to be read until this is called again.
+
+        Parameters
+        ----------
+        sizes : sequence of int
+            How many this rank has for each.
+        fill : callable
+            Called with a rank and with as many bytes, to write into them what it has for that rank.
+        """
 
 
 class Communicator(Summing, Protocol):
@@ -116,12 +125,20 @@ class Alone:
         """The array itself."""
         return [own.reshape(-1)]
 
-    def swap(self, parts: list[np.ndarray]) -> list[np.ndarray]:
+    def swap(self, sizes: Sequence[int], fill: Callable[[int, np.ndarray], None]) -> list[np.ndarray]:
         """What it has for itself."""
-        return [part.reshape(-1) for part in parts]
+        return filled(sizes, fill)
 
     def broadcast(self, variables: list[Any]) -> None:
         """Nothing to do."""
+
+
+def filled(sizes: Sequence[int], fill: Callable[[int, np.ndarray], None]) -> list[np.ndarray]:
+    """What a rank has for each, in memory of its own; see `Gathering.swap`."""
+    found = [np.empty(size, np.uint8) for size in sizes]
+    for rank, into in enumerate(found):
+        fill(rank, into)
+    return found
 
 
 def as_summed(values: Any) -> np.ndarray:

@@ -195,13 +195,11 @@ def class_weights(codes: np.ndarray, classes: int) -> Any:
 
 
 @compiled
-def columns_of(columns: np.ndarray, rows: np.ndarray) -> Any:
-    """Bins of some rows, feature by feature as those of all rows are."""
-    found = np.empty((columns.shape[0], rows.size), columns.dtype)
+def put_columns(columns: np.ndarray, rows: np.ndarray, into: np.ndarray) -> None:
+    """Write bins of some rows, feature by feature as those of all rows are."""
     for f in range(columns.shape[0]):
         for i in range(rows.size):
-            found[f, i] = columns[f, rows[i]]
-    return found
+            into[f, i] = columns[f, rows[i]]
 
 
 @compiled

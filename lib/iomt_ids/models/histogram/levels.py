@@ -31,12 +31,12 @@ from iomt_ids.models.histogram.grow import (
     best_cut,
     bootstrap_counts,
     class_weights,
-    columns_of,
     divide,
     draw_features,
     gain_of,
     grow_tree,
     in_bag,
+    put_columns,
 )
 from iomt_ids.models.histogram.keep import trees_from_bytes, trees_to_bytes
 from iomt_ids.models.histogram.newton import LOW_HALF, best_split, fill
@@ -214,15 +214,24 @@ class _ForestTree:
         held = [[self.rows.of(nodes[j]) for j in np.flatnonzero(owners == rank)] for rank in range(self.ranks.size)]
         none = self.rows.rows[:0], self.rows.codes[:0]
         parts = [[np.concatenate(arrays) for arrays in zip(none, *of_rank, strict=True)] for of_rank in held]
-        bins = self.ranks.swap([columns_of(self.share.columns, rows) for rows, _ in parts])
-        told = self.ranks.swap([codes for _, codes in parts])
+
+        features, code = self.n_bins.size, none[1].itemsize
+
+        def fill(rank: int, into: np.ndarray) -> None:
+            rows, codes = parts[rank]
+            into[: codes.nbytes] = codes.view(np.uint8)
+            put_columns(self.share.columns, rows, into[codes.nbytes :].reshape(features, rows.size))
+
+        told = self.ranks.swap([rows.size * (features + code) for rows, _ in parts], fill)
         mine = np.flatnonzero(owners == self.ranks.rank)
-        starts = np.cumsum(counts[:, mine], axis=1) - counts[:, mine]
+        starts, sizes = np.cumsum(counts[:, mine], axis=1) - counts[:, mine], counts[:, mine].sum(axis=1)
+        codes = [heard[: n * code].view(np.uint32) for heard, n in zip(told, sizes, strict=True)]
+        bins = [heard[n * code :].reshape(features, n) for heard, n in zip(told, sizes, strict=True)]
         found = {}
         for place, j in enumerate(mine.tolist()):
             spans = [slice(s, s + n) for s, n in zip(starts[:, place], counts[:, j], strict=True)]
-            columns = [b.reshape(self.n_bins.size, -1)[:, span] for b, span in zip(bins, spans, strict=True)]
-            found[j] = np.concatenate(columns, axis=1), np.concatenate([c[s] for c, s in zip(told, spans, strict=True)])
+            columns = [b[:, span] for b, span in zip(bins, spans, strict=True)]
+            found[j] = np.concatenate(columns, axis=1), np.concatenate([c[span] for c, span in zip(codes, spans, strict=True)])
         return found
 
     def _owners(self, rows: np.ndarray) -> np.ndarray:
