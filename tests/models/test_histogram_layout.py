@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from pyspark import SparkContext
 from pyspark.ml.classification import RandomForestClassificationModel
 from pyspark.sql import functions as F
 
@@ -111,6 +112,16 @@ def test_a_verdict_leaves_every_column_as_it_was(spark, fitted, tmp_path):
     assert scored.columns == [*whole.columns, "probability", "prediction"]
     assert [f.dataType for f in scored.schema][: len(whole.columns)] == [f.dataType for f in whole.schema]
     assert scored.select(whole.columns).orderBy("flow_id").collect() == whole.orderBy("flow_id").collect()
+
+
+def test_a_forest_is_broadcast_once_however_often_it_is_asked(spark, fitted, tmp_path, monkeypatch):
+    flows, theirs = fitted
+    theirs.save(tmp_path)
+    sent, broadcast = [], SparkContext.broadcast
+    monkeypatch.setattr(SparkContext, "broadcast", lambda self, what: sent.append(what) or broadcast(self, what))
+    one, other = (DETECTOR.load(spark, tmp_path, theirs.problem) for _ in range(2))
+    found = [model.transform(flows).orderBy("flow_id").collect() for model in (one, one, other)]
+    assert sent == [one.scorer, other.scorer] and found[0] == found[1] == found[2]
 
 
 def test_a_matrix_names_every_missing_feature(spark):

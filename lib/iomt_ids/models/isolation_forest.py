@@ -48,7 +48,7 @@ class Params:
     benign_quantile: float = 0.99
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class IsolationScorer:
     """A grown forest; see `models.histogram.score.Scorer`.
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pyarrow as pa
+from pyspark import SparkContext
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -22,10 +24,12 @@ from iomt_ids.models.vectors import VALUES, values_of
 
 # Rows that all trees are added up for: their sums stay in the cache.
 _ROWS = 512
+# Scorers that have been broadcast, by which context: as long as somebody holds the scorer.
+_BROADCAST: WeakKeyDictionary[Scorer, tuple[SparkContext, Any]] = WeakKeyDictionary()
 
 
 class Scorer(Protocol):
-    """Trees laid out for scoring; pickled once for all tasks."""
+    """Trees laid out for scoring; pickled once for all tasks, and equal to itself alone."""
 
     def probabilities(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Probability of each class, and the position of the likeliest.
@@ -194,7 +198,7 @@ def _row_sums(votes: np.ndarray) -> Any:
 
 
 def add_verdicts(flows: DataFrame, problem: Problem, scorer: Scorer, *, with_features: bool = True) -> DataFrame:
-    """Add `prediction` and `probability`, and leave features out if they are not wanted; the scorer is broadcast once.
+    """Add `prediction` and `probability`, and leave features out if they are not wanted; a scorer is broadcast once.
 
     Raises
     ------
@@ -206,13 +210,25 @@ def add_verdicts(flows: DataFrame, problem: Problem, scorer: Scorer, *, with_fea
     kept = [f for f in flows.schema.fields if f.name not in unwanted]
     # To Python and back, features are one column.
     packed = [f.name for f in kept if f.name in problem.features and isinstance(f.dataType, T.DoubleType)]
-    moved = flows.select(*[f.name for f in kept if f.name not in packed], values_of(problem.features))
-    shared = flows.sparkSession.sparkContext.broadcast(scorer)
-    # What nobody asks for does not come back.
-    told = [f for f in moved.schema.fields if f.name != VALUES or packed]
+    told = [f for f in kept if f.name not in packed]
+    moved = flows.select(*[f.name for f in told], values_of(problem.features))
+    if packed:  # what nobody asks for does not come back
+        told.append(T.StructField(VALUES, T.ArrayType(T.DoubleType())))
+    shared = _shared(flows.sparkSession.sparkContext, scorer)
     scored = moved.mapInArrow(_scoring(shared, problem, [f.name for f in told]), T.StructType([*told, *added]))
+    if not packed:
+        return scored
     values = {name: F.col(VALUES)[place].alias(name) for place, name in enumerate(problem.features) if name in packed}
     return scored.select(*[values.get(f.name, F.col(f.name)) for f in kept], *[f.name for f in added])
+
+
+def _shared(context: SparkContext, scorer: Scorer) -> Any:
+    """The scorer as tasks get it, whoever asks again: a second copy would stay with every worker as long as the session does."""
+    of, shared = _BROADCAST.get(scorer, (None, None))
+    if of is not context:
+        shared = context.broadcast(scorer)
+        _BROADCAST[scorer] = context, shared
+    return shared
 
 
 def _scoring(
