@@ -1,5 +1,7 @@
 """Cutting features into bins: exact for few values, finer where rare classes are, the same however rows are spread."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -111,3 +113,14 @@ def test_a_sketch_is_the_same_however_rows_are_spread(monkeypatch, parts):
     assert np.bincount(merged.labels).tolist() == [50, 50, min(50, int(np.sum(labels == 2)))]
     assert merged.counts.tolist() == np.bincount(labels).tolist()
     assert [d.size for d in merged.distinct] == [0, 9, 0]
+
+
+def test_rows_that_are_not_sampled_are_not_copied():
+    dice = np.random.default_rng(0)
+    values, labels = dice.normal(size=(200_000, 42)), dice.integers(3, size=200_000).astype(np.uint8)
+    Sketch.of(np.arange(9), labels[:9], values[:9], 3, 16)  # so that compiling is not counted
+    tracemalloc.start()
+    Sketch.of(np.arange(200_000), labels, values, 3, 16)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < values.nbytes / 2

@@ -53,8 +53,10 @@ class Sketch:
 
     def add(self, ids: np.ndarray, labels: np.ndarray, rows: np.ndarray, *, threads: int = 1) -> Sketch:
         """Of these rows too."""
-        # Most of them are surely not among the sample: it is full, and of smaller hashes.
-        near = np.flatnonzero(_hashed(ids) <= self._last()[labels])
+        # Most of them are surely not among the sample: it is full, of smaller hashes, or will be by those of these rows.
+        hashed = _hashed(ids)
+        near = np.flatnonzero(hashed <= self._last()[labels])
+        near = near[hashed[near] <= _last(hashed[near], labels[near], self.counts.size)[labels[near]]]
         counts, is_full = np.bincount(labels, minlength=self.counts.size), [self.counts.any() and not d.size for d in self.distinct]
         with ThreadPoolExecutor(threads) as pool:
             columns = zip(rows.T, is_full, strict=True)
@@ -98,11 +100,7 @@ class Sketch:
         return values if all(f.size for f in found) and values.size <= self.limit else np.empty(0)
 
     def _last(self) -> np.ndarray:
-        """Of each class, the hash beyond which no row is among the smallest."""
-        last, hashed = np.full(self.counts.size, 2**64 - 1, np.uint64), _hashed(self.ids)
-        for label in np.flatnonzero(np.bincount(self.labels, minlength=self.counts.size) >= SAMPLE):
-            last[label] = np.partition(hashed[self.labels == label], SAMPLE - 1)[SAMPLE - 1]
-        return last
+        return _last(_hashed(self.ids), self.labels, self.counts.size)
 
     def _sampled(self) -> Sketch:
         """Without rows beyond each class's share, in an order of their own."""
@@ -113,6 +111,14 @@ class Sketch:
         rank = np.arange(order.size) - np.searchsorted(grouped, grouped)
         kept = order[rank < SAMPLE]
         return Sketch(self.ids[kept], self.labels[kept], self.rows[kept], self.counts, self.distinct, self.limit)
+
+
+def _last(hashed: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """Of each class, the hash beyond which no row is among the smallest."""
+    last = np.full(classes, 2**64 - 1, np.uint64)
+    for label in np.flatnonzero(np.bincount(labels, minlength=classes) >= SAMPLE):
+        last[label] = np.partition(hashed[labels == label], SAMPLE - 1)[SAMPLE - 1]
+    return last
 
 
 def _hashed(ids: np.ndarray) -> np.ndarray:
