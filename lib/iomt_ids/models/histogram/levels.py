@@ -44,8 +44,10 @@ from iomt_ids.models.histogram.steps import Steps
 
 # Weight of a node that one rank grows by itself: with 42 features its rows are a few megabytes, histograms below it as many.
 SMALL = 1 << 17
-# Of histograms, or of rows, that travel at once.
+# Of histograms that travel at once.
 _MOST_BYTES = 32 << 20
+# Of all ranks' rows that do: ranks wait for each other at every journey, and of more nodes can be given out evenly.
+_MOST_BYTES_OF_ROWS = 128 << 20
 
 
 @dataclass
@@ -196,7 +198,7 @@ class _ForestTree:
     def _grow_below(self, nodes: list[Branch]) -> None:
         """Give each node's rows to one rank, and everybody what it has grown of them."""
         counts = self.ranks.gather(np.array([node.stop - node.start for node in nodes], np.int64))
-        heavy = np.cumsum(np.sum(counts, axis=0)) * (self.n_bins.size + 8) // _MOST_BYTES if nodes else np.empty(0, int)
+        heavy = np.cumsum(np.sum(counts, axis=0)) * (self.n_bins.size + 8) // _MOST_BYTES_OF_ROWS if nodes else np.empty(0, int)
         mine: dict[int, Tree] = {}
         for batch in np.unique(heavy):
             some = np.flatnonzero(heavy == batch)
