@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from iomt_ids.distributed.lent import LentMemory, borrow, lend
+from iomt_ids.distributed.lent import borrow, lend
 from iomt_ids.distributed.rendezvous import Rendezvous
 from iomt_ids.distributed.ring import RingBackend, RingCommunicator
 from iomt_ids.distributed.work import gather_bytes
@@ -109,16 +109,11 @@ def test_what_a_rank_has_for_another_reaches_it_alone(size: int, seed: int, is_l
 
 
 def _lend(ranks: list[RingCommunicator]) -> None:
-    for one, memories in zip(ranks, _memories(len(ranks)), strict=True):
-        one.memories = memories
-
-
-def _memories(size: int) -> list[list[LentMemory]]:
-    """Of all ranks, as each of them sees them."""
-    lent = [lend() for _ in range(size)]
-    seen = [[own if place == rank else borrow(told) for place, (own, told) in enumerate(lent)] for rank in range(size)]
-    assert all(memory for of_rank in seen for memory in of_rank)
-    return seen  # type: ignore[return-value]
+    lent = [lend() for _ in ranks]
+    for one in ranks:
+        seen = [own if place == one.rank else borrow(told) for place, (own, told) in enumerate(lent)]
+        one.memories = [memory for memory in seen if memory]
+        assert len(one.memories) == len(ranks)
 
 
 def test_a_neighbour_that_is_silent_or_gone_is_a_loss() -> None:
@@ -132,9 +127,17 @@ def test_a_neighbour_that_is_silent_or_gone_is_a_loss() -> None:
     assert not RingBackend.is_loss(ValueError("a fault of the work"))
 
 
-@pytest.mark.parametrize("is_seen", [True, False])
-def test_ranks_of_one_host_lend_each_other_memory_if_all_see_all(is_seen: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not is_seen:
+def _refused(name: str) -> int:
+    raise PermissionError(name)
+
+
+@pytest.mark.parametrize("hindrance", ["", "one is not seen", "forbidden", "another system"])
+def test_ranks_of_one_host_lend_each_other_memory_if_all_see_all(hindrance: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if hindrance == "forbidden":
+        monkeypatch.setattr(os, "memfd_create", _refused)
+    if hindrance == "another system":
+        monkeypatch.delattr(os, "memfd_create")
+    if hindrance == "one is not seen":
         seen = iter([None])
         monkeypatch.setattr("iomt_ids.distributed.ring.borrow", lambda told: next(seen, borrow(told)))
 
@@ -145,7 +148,7 @@ def test_ranks_of_one_host_lend_each_other_memory_if_all_see_all(is_seen: bool, 
             return len(ranks.memories)
 
     with Rendezvous("127.0.0.1") as rendezvous:
-        assert _all([0, 1, 2], join) == [3 * is_seen] * 3
+        assert _all([0, 1, 2], join) == [0 if hindrance else 3] * 3
 
 
 def test_memory_of_somebody_else_is_not_read(tmp_path: Path) -> None:

@@ -76,8 +76,9 @@ class Place(Alone):
         return told
 
     def swap(self, sizes, fill):
+        self.meeting.barrier.wait()  # all have called again: what came last is read no more
         for told in self.lent:
-            told[:] = 255  # what came last is read no more
+            told[:] = 255
         self.lent = self.meeting.told[self.rank] = filled(sizes, fill)
         self.meeting.barrier.wait()
         told = [of_rank[self.rank] for of_rank in self.meeting.told]
@@ -104,8 +105,8 @@ def dealt(binned, ends):
     ((150,), NEVER), ((10, 10, 390), 60), ((200,), ALWAYS), ((), 60),
 ], ids=["level_by_level", "uneven_and_an_empty_share", "below_the_root", "alone"])
 def test_a_forest_on_ranks_is_the_forest_of_all_rows(monkeypatch, shape, ends, small):
-    for most in ("_MOST_BYTES", "_MOST_BYTES_OF_ROWS"):
-        monkeypatch.setattr(levels, most, 40_000)  # so that nodes come in several groups, and rows too
+    monkeypatch.setattr(levels, "_MOST_BYTES", 40_000)  # so that nodes come in several groups
+    monkeypatch.setattr(levels, "_MOST_BYTES_OF_ROWS", 500)  # and rows of small nodes in several journeys
     binned = dataclasses.replace(toy(), weights=1 + np.arange(400) % 3)
     wanted = grow(binned, shape, 11, range(shape.trees))
     parts = dealt(binned, ends)

@@ -49,10 +49,11 @@ class LentMemory:
 
 def lend() -> tuple[LentMemory | None, str]:
     """Memory of this rank, and what another one has to be told of it; none and an empty string where there is no such."""
-    if not hasattr(os, "memfd_create"):
+    try:
+        file = os.memfd_create("iomt-ids")
+    except (AttributeError, OSError):  # not Linux, or one that forbids it
         return None, ""
     mark = secrets.token_bytes(_MARK)
-    file = os.memfd_create("iomt-ids")
     os.write(file, mark)
     return LentMemory(file, is_own=True), f"{os.getpid()}/{file}/{mark.hex()}"
 

@@ -45,15 +45,16 @@ class RingCommunicator:
         Connections to its neighbours.
     timeout_s : float
         How long a neighbour may say nothing while it is waited for.
+
+    Attributes
+    ----------
     memories : sequence of LentMemory
         Of all ranks, by rank; none if they do not all see all of them.
     """
 
-    def __init__(
-        self, rank: int, size: int, before: socket.socket, after: socket.socket, timeout_s: float,
-        memories: Sequence[LentMemory] = (),
-    ) -> None:
-        self.rank, self.size, self.memories = rank, size, memories
+    def __init__(self, rank: int, size: int, before: socket.socket, after: socket.socket, timeout_s: float) -> None:
+        self.rank, self.size = rank, size
+        self.memories: Sequence[LentMemory] = ()
         self._before, self._after, self._timeout_s = before, after, timeout_s
         for line in (before, after):
             line.setblocking(False)
@@ -81,16 +82,14 @@ class RingCommunicator:
         return (self._through_memory if self.memories else self._through_sockets)(told, fill)
 
     def _through_memory(self, sizes: np.ndarray, fill: Callable[[int, np.ndarray], None]) -> list[np.ndarray]:
-        ends = np.cumsum(-(-sizes // _ALIGNED) * _ALIGNED, axis=1)
-        starts = ends - -(-sizes // _ALIGNED) * _ALIGNED
-        own = self.memories[self.rank].view(ends[self.rank, -1])
+        rooms = -(-sizes // _ALIGNED) * _ALIGNED
+        starts = np.cumsum(rooms, axis=1) - rooms
+        own = self.memories[self.rank].view(rooms[self.rank].sum())
         for rank, (start, size) in enumerate(zip(starts[self.rank], sizes[self.rank], strict=True)):
             fill(rank, own[start : start + size])
         self._sum(np.zeros(1, np.int64))  # all have written
-        found = []
-        for memory, start, size, last in zip(self.memories, starts[:, self.rank], sizes[:, self.rank], ends[:, -1], strict=True):
-            found.append(memory.view(last)[start : start + size])
-        return found
+        parts = zip(self.memories, starts[:, self.rank], sizes[:, self.rank], strict=True)
+        return [memory.view(start + size)[start : start + size] for memory, start, size in parts]
 
     def _through_sockets(self, sizes: np.ndarray, fill: Callable[[int, np.ndarray], None]) -> list[np.ndarray]:
         found = filled(sizes[self.rank], fill)

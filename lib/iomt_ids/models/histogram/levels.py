@@ -195,10 +195,15 @@ class _ForestTree:
         node.split(feature, cut, self.rows.divide(node, self.share.columns[feature], cut), left, node.sums - left)
         return True
 
+    @property
+    def _bytes_a_row(self) -> int:
+        """Of what is brought to another rank: bins and a code."""
+        return self.n_bins.size + self.rows.codes.itemsize
+
     def _grow_below(self, nodes: list[Branch]) -> None:
         """Give each node's rows to one rank, and everybody what it has grown of them."""
         counts = self.ranks.gather(np.array([node.stop - node.start for node in nodes], np.int64))
-        heavy = np.cumsum(np.sum(counts, axis=0)) * (self.n_bins.size + 8) // _MOST_BYTES_OF_ROWS if nodes else np.empty(0, int)
+        heavy = np.cumsum(np.sum(counts, axis=0)) * self._bytes_a_row // _MOST_BYTES_OF_ROWS if nodes else np.empty(0, int)
         mine: dict[int, Tree] = {}
         for batch in np.unique(heavy):
             some = np.flatnonzero(heavy == batch)
@@ -216,15 +221,14 @@ class _ForestTree:
         held = [[self.rows.of(nodes[j]) for j in np.flatnonzero(owners == rank)] for rank in range(self.ranks.size)]
         none = self.rows.rows[:0], self.rows.codes[:0]
         parts = [[np.concatenate(arrays) for arrays in zip(none, *of_rank, strict=True)] for of_rank in held]
-
-        features, code = self.n_bins.size, none[1].itemsize
+        features, code = self.n_bins.size, self.rows.codes.itemsize
 
         def fill(rank: int, into: np.ndarray) -> None:
             rows, codes = parts[rank]
             into[: codes.nbytes] = codes.view(np.uint8)
             put_columns(self.share.columns, rows, into[codes.nbytes :].reshape(features, rows.size))
 
-        told = self.ranks.swap([rows.size * (features + code) for rows, _ in parts], fill)
+        told = self.ranks.swap([rows.size * self._bytes_a_row for rows, _ in parts], fill)
         mine = np.flatnonzero(owners == self.ranks.rank)
         starts, sizes = np.cumsum(counts[:, mine], axis=1) - counts[:, mine], counts[:, mine].sum(axis=1)
         codes = [heard[: n * code].view(np.uint32) for heard, n in zip(told, sizes, strict=True)]

@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 
 from iomt_ids.contract.errors import ContractError
 from iomt_ids.contract.problem import Problem
-from iomt_ids.models.histogram.score import Scorer, matrix
+from iomt_ids.models.histogram.score import Scorer, broadcast_once, matrix
 
 # A feature is shuffled among the rows of a task: enough of them for its values to be those of all rows.
 ROWS_PER_TASK = 8_192
@@ -58,7 +58,7 @@ def count_permuted(rows: DataFrame, problem: Problem, scorer: Scorer, *, repeats
         if not number:
             raise ContractError("there are no validation rows to shuffle features of")
         spread = held.repartition(max(1, round(number / ROWS_PER_TASK)), "flow_id").sortWithinPartitions("flow_id")
-        shared = rows.sparkSession.sparkContext.broadcast(scorer)
+        shared = broadcast_once(rows.sparkSession.sparkContext, scorer)
         told = spread.mapInArrow(_counting(shared, problem, repeats, seed), "counts binary").toArrow().column("counts")
         return sum((_unpacked(row.as_py()) for row in told), np.zeros((), np.int64))
     finally:

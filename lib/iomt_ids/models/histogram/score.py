@@ -214,7 +214,7 @@ def add_verdicts(flows: DataFrame, problem: Problem, scorer: Scorer, *, with_fea
     moved = flows.select(*[f.name for f in told], values_of(problem.features))
     if packed:  # what nobody asks for does not come back
         told.append(T.StructField(VALUES, T.ArrayType(T.DoubleType())))
-    shared = _shared(flows.sparkSession.sparkContext, scorer)
+    shared = broadcast_once(flows.sparkSession.sparkContext, scorer)
     scored = moved.mapInArrow(_scoring(shared, problem, [f.name for f in told]), T.StructType([*told, *added]))
     if not packed:
         return scored
@@ -222,7 +222,7 @@ def add_verdicts(flows: DataFrame, problem: Problem, scorer: Scorer, *, with_fea
     return scored.select(*[values.get(f.name, F.col(f.name)) for f in kept], *[f.name for f in added])
 
 
-def _shared(context: SparkContext, scorer: Scorer) -> Any:
+def broadcast_once(context: SparkContext, scorer: Scorer) -> Any:
     """The scorer as tasks get it, whoever asks again: a second copy would stay with every worker as long as the session does."""
     of, shared = _BROADCAST.get(scorer, (None, None))
     if of is not context:

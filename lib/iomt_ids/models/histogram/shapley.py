@@ -21,7 +21,7 @@ from iomt_ids.contract.errors import ContractError
 from iomt_ids.contract.problem import Problem
 from iomt_ids.distributed.compiled import compiled
 from iomt_ids.models.histogram.forest import Splits
-from iomt_ids.models.histogram.score import AdditiveScorer, matrix
+from iomt_ids.models.histogram.score import AdditiveScorer, broadcast_once, matrix
 
 # How far a sum may be from what the scorer says. Sums of some hundred doubles stay a thousand times closer.
 TOLERANCE = 1e-9
@@ -148,23 +148,25 @@ def add_contributions(told: DataFrame, model: Explained, labels: Iterable[int]) 
     """
     position = {label: place for place, label in enumerate(model.problem.labels)}
     trees = {label: model.trees_of(position[label]) for label in labels}
-    shared = told.sparkSession.sparkContext.broadcast((trees, model.scorer))
-    return told.mapInArrow(_explaining(shared, model.problem), T.StructType([*told.schema.fields, *_ADDED]))
+    context = told.sparkSession.sparkContext
+    explaining = _explaining(context.broadcast(trees), broadcast_once(context, model.scorer), model.problem)
+    return told.mapInArrow(explaining, T.StructType([*told.schema.fields, *_ADDED]))
 
 
-def _explaining(shared: Any, problem: Problem) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def _explaining(
+    trees: Any, scorer: Any, problem: Problem
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     features, labels = list(problem.features), np.array(problem.labels)
 
     def explain(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         explainers: dict[int, TreeShap] = {}
         for batch in batches:
             rows, prediction = matrix(batch, features), batch.column("prediction").to_numpy(zero_copy_only=False)
-            trees, scorer = shared.value
-            outputs = np.take_along_axis(scorer.outputs(rows), np.searchsorted(labels, prediction)[:, None], axis=1)[:, 0]
+            outputs = np.take_along_axis(scorer.value.outputs(rows), np.searchsorted(labels, prediction)[:, None], axis=1)[:, 0]
             base, found = np.empty(len(rows)), np.empty(rows.shape)
             for label in np.unique(prediction).tolist():
                 if label not in explainers:
-                    explainers[label] = TreeShap(trees[label])
+                    explainers[label] = TreeShap(trees.value[label])
                 explainer = explainers[label]
                 own = prediction == label
                 base[own], found[own] = explainer.base, explainer.contributions(rows[own])
