@@ -104,14 +104,18 @@ def dealt(binned, ends):
 @pytest.mark.parametrize(("ends", "small"), [
     ((150,), NEVER), ((10, 10, 390), 60), ((200,), ALWAYS), ((), 60),
 ], ids=["level_by_level", "uneven_and_an_empty_share", "below_the_root", "alone"])
-def test_a_forest_on_ranks_is_the_forest_of_all_rows(monkeypatch, shape, ends, small):
+@pytest.mark.parametrize("at_once", [1, 2], ids=["a_tree_alone", "trees_in_step"])
+def test_a_forest_on_ranks_is_the_forest_of_all_rows(monkeypatch, shape, ends, small, at_once):
     monkeypatch.setattr(levels, "_MOST_BYTES", 40_000)  # so that nodes come in several groups
     monkeypatch.setattr(levels, "_MOST_BYTES_OF_ROWS", 500)  # and rows of small nodes in several journeys
     binned = dataclasses.replace(toy(), weights=1 + np.arange(400) % 3)
     wanted = grow(binned, shape, 11, range(shape.trees))
     parts = dealt(binned, ends)
     found = Meeting(len(parts)).run(
-        lambda ranks: [grow_together(parts[ranks.rank], shape, 11, i, ranks, small=small) for i in range(shape.trees)]
+        lambda ranks: [
+            tree for first in range(0, shape.trees, at_once)
+            for tree in grow_together(parts[ranks.rank], shape, 11, range(shape.trees)[first : first + at_once], ranks, small=small)
+        ]
     )
     for trees in found:
         assert same(trees, wanted)
@@ -124,7 +128,7 @@ def test_counts_that_travel_in_pairs_do_not_run_over_and_may_be_odd():
     shape = Shape(3, 6, 15, "all", 1)
     parts = dealt(heavy, (700,))
     grown = Meeting(2).run(
-        lambda ranks: [grow_together(parts[ranks.rank], shape, 5, i, ranks, small=NEVER) for i in range(shape.trees)]
+        lambda ranks: grow_together(parts[ranks.rank], shape, 5, range(shape.trees), ranks, small=NEVER)
     )
     for trees in grown:
         assert same(trees, grow(heavy, shape, 5, range(shape.trees)))
@@ -168,9 +172,7 @@ def test_ranks_start_without_what_takes_long_to_import():
 def test_who_grows_a_node_has_no_more_to_do_than_the_others():
     rows = np.array([5, 90, 7, 40, 30, 20, 0, 8])
     for index in range(3):
-        tree = levels._ForestTree(dealt(toy(), [])[0], Shape(1, 2, 16, "all", 1), 11, index, Alone())
-        tree.ranks = Place(Meeting(3), 0)
-        owners = tree._owners(rows)
+        owners = levels.owners_of(rows, 3, index)
         assert sorted(np.bincount(owners, weights=rows, minlength=3)) == [55, 55, 90]
         assert owners[1] == index  # trees begin with different ranks
 

@@ -54,12 +54,17 @@ def kept_trees(wanted: range, kept: Chunks | SharedChunks) -> list[Tree] | None:
     return trees_from_bytes(Tree, found)[0] if found else None
 
 
-def found_or_grown(wanted: range, kept: Chunks | SharedChunks, grow: Callable[[], list[Tree]]) -> list[Tree]:
+def found_or_grown(wanted: range, kept: Chunks, grow: Callable[[], list[Tree]]) -> list[Tree]:
     """Neighbouring trees of a forest: those that are kept, or grown, and kept from now on."""
     if (trees := kept_trees(wanted, kept)) is None:
         trees = grow()
-        kept.save(_name(wanted), trees_to_bytes(trees))
+        keep_trees(wanted, kept, trees)
     return trees
+
+
+def keep_trees(wanted: range, kept: Chunks | SharedChunks, trees: list[Tree]) -> None:
+    """Leave neighbouring trees of a forest for whoever goes on."""
+    kept.save(_name(wanted), trees_to_bytes(trees))
 
 
 def _name(wanted: range) -> str:

@@ -8,7 +8,7 @@ are brought to one rank, which grows all that is below it (as Cisco's ORaF does 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -40,7 +40,7 @@ from iomt_ids.models.histogram.grow import (
 )
 from iomt_ids.models.histogram.keep import trees_from_bytes, trees_to_bytes
 from iomt_ids.models.histogram.newton import LOW_HALF, best_split, fill
-from iomt_ids.models.histogram.steps import Steps
+from iomt_ids.models.histogram.steps import Steps, in_step
 
 # Weight of a node that one rank grows by itself: with 42 features its rows are a few megabytes, histograms below it as many.
 SMALL = 1 << 17
@@ -105,68 +105,77 @@ class Rows:
         return node.start + int(divide(column, cut, *self.of(node), self._spare, self._spare_codes))
 
 
-def grow_together(share: Binned, shape: Shape, seed: int, index: int, ranks: Gathering, *, small: int = SMALL) -> Tree:
-    """One tree of a forest, as `forest.grow` grows it from the rows of all ranks.
+def grow_together(
+    share: Binned, shape: Shape, seed: int, wanted: Sequence[int], ranks: Gathering, *, small: int = SMALL
+) -> list[Tree]:
+    """Some trees of a forest, in step, as `forest.grow` grows them from the rows of all ranks.
 
     Parameters
     ----------
     share : Binned
         This rank's rows.
+    wanted : sequence of int
+        Indices of the trees.
     small : int
         Nodes up to this weight are grown by one rank.
     """
-    return _ForestTree(share, shape, seed, index, ranks).grow(small)
+    trees = [_ForestTree(share, shape, seed, index) for index in wanted]
+    few = in_step(ranks, [tree.grow_large(small, _MOST_BYTES // len(trees)) for tree in trees])
+    _Below(share, ranks, [(tree, node) for tree, nodes in zip(trees, few, strict=True) for node in nodes]).grow(wanted[0])
+    return [spliced(tree.root, share) for tree in trees]
 
 
 class _ForestTree:
-    def __init__(self, share: Binned, shape: Shape, seed: int, index: int, ranks: Gathering) -> None:
-        self.share, self.shape, self.index, self.ranks = share, shape, index, ranks
+    def __init__(self, share: Binned, shape: Shape, seed: int, index: int) -> None:
+        self.share, self.shape = share, shape
         self.n_bins = np.array([e.size + 1 for e in share.edges], np.int64)
         self.wanted = features_wanted(shape.features_per_node, self.n_bins.size)
         counted = int(self.n_bins.max()) * share.classes
         self.stride = counted + counted % 2  # see _histograms: counts travel in pairs
-        bag, self.seed = seeds_of(seed, index)
-        counts = bootstrap_counts(share.weights, share.marks, bag)
-        if int(ranks.sum(np.array([(counts >= 2**24).sum()], np.int64))[0]):
+        self.bag, self.seed = seeds_of(seed, index)
+        self.root, self.rows = Branch(0, 0, 0, 0, 1), Rows(*in_bag(share.labels[:0], share.marks[:0]))
+
+    def grow_large(self, small: int, most_bytes: int) -> Steps:
+        """Split all nodes of more than this weight, with no more bytes of histograms at once; the others that can be split."""
+        counts = bootstrap_counts(self.share.weights, self.share.marks, self.bag)
+        self.rows = Rows(*in_bag(self.share.labels, counts))
+        own = class_weights(self.rows.codes, self.share.classes)
+        told = yield np.append(own, (counts >= 2**24).sum())
+        if told[-1]:
             raise ContractError("random_forest: one row more than 2**24 times")
-        self.rows = Rows(*in_bag(share.labels, counts))
-        own = class_weights(self.rows.codes, share.classes)
-        self.root = Branch(0, self.rows.rows.size, ranks.sum(own), 0, 1)
+        self.root = Branch(0, self.rows.rows.size, told[:-1], 0, 1)
         if self.root.sums.sum() > MOST_WEIGHT:
             raise ContractError("random_forest: more than 2**31 - 1 rows")
-
-    def grow(self, small: int) -> Tree:
         waiting: list[list[Branch]] = [[self.root]]
         few: list[Branch] = []
-        at_once = max(1, _MOST_BYTES // (4 * self.wanted * self.stride))
+        at_once = max(1, most_bytes // (4 * self.wanted * self.stride))
         while waiting:
             large: list[Branch] = []
             for node in filter(self._can_split, waiting.pop()):
                 (few if node.sums.sum() <= small else large).append(node)
-            children = self._split(large) if large else []
+            children = (yield from self._split(large, most_bytes)) if large else []
             waiting += [children[i : i + at_once] for i in range(0, len(children), at_once)][::-1]
-        self._grow_below(few)
-        return spliced(self.root, self.share)
+        return few
 
     def _can_split(self, node: Branch) -> bool:
         enough = node.sums.sum() >= 2 * self.shape.rows_per_leaf and np.count_nonzero(node.sums) > 1
         return node.level < self.shape.depth and bool(enough)
 
-    def _split(self, nodes: list[Branch]) -> list[Branch]:
+    def _split(self, nodes: list[Branch], most_bytes: int) -> Steps:
         orders = np.empty((len(nodes), self.n_bins.size), np.int64)
         for order, node in zip(orders, nodes, strict=True):
             draw_features(order, self.seed, np.uint64(node.path), self.wanted)
-        slabs = self._histograms(nodes, orders[:, : self.wanted])
+        slabs = yield from self._histograms(nodes, orders[:, : self.wanted])
         stuck = [i for i, node in enumerate(nodes) if not self._choose(node, orders[i], slabs[i])]
-        at_once = max(1, _MOST_BYTES // (4 * self.n_bins.size * self.stride))
+        at_once = max(1, most_bytes // (4 * self.n_bins.size * self.stride))
         for start in range(0, len(stuck) if self.wanted < self.n_bins.size else 0, at_once):
             some = stuck[start : start + at_once]
-            others = self._histograms([nodes[i] for i in some], orders[some, self.wanted :])
+            others = yield from self._histograms([nodes[i] for i in some], orders[some, self.wanted :])
             for i, slab in zip(some, others, strict=True):
                 self._choose(nodes[i], orders[i, self.wanted :], slab, ends_at_first=True)
         return [child for node in nodes if node.left and node.right for child in (node.left, node.right)]
 
-    def _histograms(self, nodes: list[Branch], features: np.ndarray) -> np.ndarray:
+    def _histograms(self, nodes: list[Branch], features: np.ndarray) -> Steps:
         """Of some features of each node, over the rows of all ranks."""
         slabs = np.zeros((*features.shape, self.stride), np.uint32)
         for of_node, mine, node in zip(slabs, features, nodes, strict=True):
@@ -174,7 +183,7 @@ class _ForestTree:
             for slab, f in zip(of_node, mine, strict=True):
                 add_rows(slab, self.share.columns[f], rows, codes, np.uint32(self.share.classes))
         # Two counts travel as one number: all rows weigh less than 2**31, so no half of it runs over.
-        return self.ranks.sum(slabs.view(np.int64)).view(np.uint32)
+        return (yield slabs.view(np.int64)).view(np.uint32)
 
     def _choose(self, node: Branch, features: np.ndarray, slabs: np.ndarray, *, ends_at_first: bool = False) -> bool:
         """Split a node by the best of these features, or by the first that splits."""
@@ -195,33 +204,54 @@ class _ForestTree:
         node.split(feature, cut, self.rows.divide(node, self.share.columns[feature], cut), left, node.sums - left)
         return True
 
-    @property
-    def _bytes_a_row(self) -> int:
-        """Of what is brought to another rank: bins and a code."""
-        return self.n_bins.size + self.rows.codes.itemsize
+    def grow_below(self, node: Branch, columns: np.ndarray, codes: np.ndarray) -> Tree:
+        """All below a node, from its rows alone, with cuts for thresholds; see `spliced`."""
+        labels, weights = (codes & np.uint32(255)).astype(np.uint8), codes >> np.uint32(8)
+        feature, cut, right, counts, gain = grow_tree(
+            columns, self.n_bins, labels, weights, self.share.classes, self.shape.depth - node.level, self.wanted,
+            self.shape.rows_per_leaf, self.seed, np.uint64(node.path),
+        )
+        return Tree(feature, cut.astype(np.float64), right, counts.astype(np.int64), gain)
 
-    def _grow_below(self, nodes: list[Branch]) -> None:
+
+class _Below:
+    """Nodes of few rows of some trees, each of which one rank grows."""
+
+    def __init__(self, share: Binned, ranks: Gathering, nodes: list[tuple[_ForestTree, Branch]]) -> None:
+        self.share, self.ranks, self.nodes = share, ranks, nodes
+
+    def grow(self, first: int) -> None:
         """Give each node's rows to one rank, and everybody what it has grown of them."""
-        counts = self.ranks.gather(np.array([node.stop - node.start for node in nodes], np.int64))
-        heavy = np.cumsum(np.sum(counts, axis=0)) * self._bytes_a_row // _MOST_BYTES_OF_ROWS if nodes else np.empty(0, int)
+        counts = self.ranks.gather(np.array([node.stop - node.start for _, node in self.nodes], np.int64))
+        rows = np.sum(counts, axis=0)
+        heavy = np.cumsum(rows) * self._bytes_a_row // _MOST_BYTES_OF_ROWS if self.nodes else np.empty(0, int)
         mine: dict[int, Tree] = {}
         for batch in np.unique(heavy):
             some = np.flatnonzero(heavy == batch)
-            parts = self._exchange([nodes[i] for i in some], np.array([c[some] for c in counts]))
-            mine |= {int(some[j]): self._grown(nodes[some[j]], *rows) for j, rows in parts.items()}
+            owners = owners_of(rows[some], self.ranks.size, first)
+            parts = self._exchange([self.nodes[i] for i in some], np.array([c[some] for c in counts]), owners)
+            for place, rows_of_node in parts.items():
+                tree, node = self.nodes[some[place]]
+                mine[int(some[place])] = tree.grow_below(node, *rows_of_node)
         told = gather_bytes(self.ranks, trees_to_bytes(list(mine.values())) if mine else b"")
         places = self.ranks.gather(np.array(list(mine), np.int64))
         for content, where in zip(told, places, strict=True):
-            for i, tree in zip(where, trees_from_bytes(Tree, content)[0] if content else [], strict=True):
-                nodes[i].below = tree
+            for i, grown in zip(where, trees_from_bytes(Tree, content)[0] if content else [], strict=True):
+                self.nodes[i][1].below = grown
 
-    def _exchange(self, nodes: list[Branch], counts: np.ndarray) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    @property
+    def _bytes_a_row(self) -> int:
+        """Of what is brought to another rank: bins and a code."""
+        return len(self.share.edges) + np.dtype(np.uint32).itemsize
+
+    def _exchange(
+        self, nodes: list[tuple[_ForestTree, Branch]], counts: np.ndarray, owners: np.ndarray
+    ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         """Bins and codes of those of the nodes that are this rank's to grow."""
-        owners = self._owners(counts.sum(axis=0))
-        held = [[self.rows.of(nodes[j]) for j in np.flatnonzero(owners == rank)] for rank in range(self.ranks.size)]
-        none = self.rows.rows[:0], self.rows.codes[:0]
+        held = [[nodes[j][0].rows.of(nodes[j][1]) for j in np.flatnonzero(owners == rank)] for rank in range(self.ranks.size)]
+        none = np.empty(0, np.uint32), np.empty(0, np.uint32)
         parts = [[np.concatenate(arrays) for arrays in zip(none, *of_rank, strict=True)] for of_rank in held]
-        features, code = self.n_bins.size, self.rows.codes.itemsize
+        features, code = len(self.share.edges), np.dtype(np.uint32).itemsize
 
         def fill(rank: int, into: np.ndarray) -> None:
             rows, codes = parts[rank]
@@ -240,24 +270,16 @@ class _ForestTree:
             found[j] = np.concatenate(columns, axis=1), np.concatenate([c[span] for c, span in zip(codes, spans, strict=True)])
         return found
 
-    def _owners(self, rows: np.ndarray) -> np.ndarray:
-        """Which rank grows each node: the largest first, each to whoever has least to do."""
-        owners, loads = np.empty(rows.size, np.int64), np.zeros(self.ranks.size, np.int64)
-        # Trees begin with different ranks: often one node has most of the rows.
-        turns = np.roll(np.arange(self.ranks.size), -self.index)
-        for j in np.argsort(-rows, kind="stable"):
-            owners[j] = turns[np.argmin(loads[turns])]
-            loads[owners[j]] += rows[j]
-        return owners
 
-    def _grown(self, node: Branch, columns: np.ndarray, codes: np.ndarray) -> Tree:
-        """All below a node, with cuts for thresholds; see `spliced`."""
-        labels, weights = (codes & np.uint32(255)).astype(np.uint8), codes >> np.uint32(8)
-        feature, cut, right, counts, gain = grow_tree(
-            columns, self.n_bins, labels, weights, self.share.classes, self.shape.depth - node.level, self.wanted,
-            self.shape.rows_per_leaf, self.seed, np.uint64(node.path),
-        )
-        return Tree(feature, cut.astype(np.float64), right, counts.astype(np.int64), gain)
+def owners_of(rows: np.ndarray, ranks: int, first: int) -> np.ndarray:
+    """Which rank grows each node of so many rows: the largest first, each to whoever has least to do."""
+    owners, loads = np.empty(rows.size, np.int64), np.zeros(ranks, np.int64)
+    # Trees begin with different ranks: often one node has most of the rows.
+    turns = np.roll(np.arange(ranks), -first)
+    for j in np.argsort(-rows, kind="stable"):
+        owners[j] = turns[np.argmin(loads[turns])]
+        loads[owners[j]] += rows[j]
+    return owners
 
 
 def spliced(root: Branch, share: Binned) -> Tree:

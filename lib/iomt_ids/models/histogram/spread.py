@@ -54,7 +54,7 @@ class Spread:
         self.work = Path(tempfile.mkdtemp(prefix="bins-", dir=folder))
 
     def forest(self, rows: Source, shape: Shape, seed: int, *, small: int = SMALL) -> Forest:
-        """A forest, tree by tree on all ranks; ``small`` as in `levels.grow_together`."""
+        """A forest, each tree on all ranks; ``small`` as in `levels.grow_together`."""
         job = self._job("forest", shape, seed, train=self._deal(rows))
         self._run(grow_rank, {**job, "small": small})
         chunks = forest_chunks(shape.trees, job["rows"])
