@@ -11,14 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from iomt_ids.distributed.compiled import compiled
+from iomt_ids.distributed.compiled import compiled, inlined
 
 # A split must lower the Gini impurity by more than rounding does.
 LEAST_GAIN = 1e-12
 _GOLDEN, _FIRST, _SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _S32, _S30, _S27, _S31, _S11 = np.uint64(32), np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11)
-# P(Poisson(1) <= k) for k = 0..11; what is left weighs less than 1e-9.
-_POISSON = np.cumsum(np.exp(-1.0) / np.cumprod(np.concatenate([[1.0], np.arange(1.0, 12.0)])))
+# Weights are counted modulo 2**32.
+PLUS, MINUS = np.uint32(1), np.uint32(2**32 - 1)
+# P(Poisson(1) <= k) for k = 0..11, in 2**-53; what is left weighs less than 1e-9.
+_POISSON = np.ceil(2.0**53 * np.cumsum(np.exp(-1.0) / np.cumprod(np.concatenate([[1.0], np.arange(1.0, 12.0)])))).astype(np.int64)
 
 
 @compiled
@@ -42,17 +44,27 @@ def marks_of(ids: np.ndarray) -> Any:
     return marks
 
 
+@inlined
+def _drawn(place: np.uint64) -> Any:
+    """A Poisson(1) number; all bounds are compared, since a processor cannot guess where to stop."""
+    chance, times = np.int64(mix(place) >> _S11), np.uint32(0)
+    for bound in _POISSON:
+        times += np.uint32(chance >= bound)
+    return times
+
+
 @compiled
 def bootstrap_counts(weights: np.ndarray, marks: np.ndarray, seed: np.uint64) -> Any:
     """How often a tree sees each row: Poisson(1) for each of the rows that a weight stands for, drawn by its mark."""
-    counts = np.zeros(weights.size, np.uint32)
+    counts = np.empty(weights.size, np.uint32)
+    # Most rows stand for themselves alone, and a loop without another in it is compiled for several rows at once.
     for row in range(weights.size):
-        place = mix(seed ^ mix(np.uint64(marks[row])))
-        for copy in range(weights[row]):
-            chance = np.float64(mix(place + np.uint64(copy)) >> _S11) * 2.0**-53
-            # All compared, since a processor cannot guess where to stop.
-            for bound in _POISSON:
-                counts[row] += np.uint32(chance >= bound)
+        counts[row] = _drawn(mix(seed ^ mix(np.uint64(marks[row])))) * np.uint32(weights[row] > 0)
+    for row in range(weights.size):
+        if weights[row] > 1:
+            place = mix(seed ^ mix(np.uint64(marks[row])))
+            for copy in range(1, weights[row]):
+                counts[row] += _drawn(place + np.uint64(copy))
     return counts
 
 
@@ -70,17 +82,29 @@ def draw_features(order: np.ndarray, seed: np.uint64, path: np.uint64, wanted: i
 
 
 @compiled
-def add_rows(slab: np.ndarray, column: np.ndarray, rows: np.ndarray, codes: np.ndarray, classes: np.uint32) -> None:
-    for i in range(rows.size):
-        code = codes[i]
-        slab[np.uint32(column[rows[i]]) * classes + (code & np.uint32(255))] += code >> np.uint32(8)
+def add_rows(
+    slabs: np.ndarray, places: np.ndarray, columns: np.ndarray, features: np.ndarray, rows: np.ndarray, codes: np.ndarray,
+    classes: np.uint32, sign: np.uint32,
+) -> None:
+    """Add weights of some rows to the histograms of these features, which are at these places; or take them away.
 
-
-@compiled
-def _subtract(slab: np.ndarray, column: np.ndarray, rows: np.ndarray, codes: np.ndarray, classes: np.uint32) -> None:
-    for i in range(rows.size):
-        code = codes[i]
-        slab[np.uint32(column[rows[i]]) * classes + (code & np.uint32(255))] -= code >> np.uint32(8)
+    Three features at a time: a row's number and code are read once for them, and more do not fit a processor's registers.
+    """
+    n: Any = features.size
+    for i in range(0, n - 2, 3):
+        one, other, third = slabs[places[i]], slabs[places[i + 1]], slabs[places[i + 2]]
+        of_one, of_other, of_third = columns[features[i]], columns[features[i + 1]], columns[features[i + 2]]
+        for k in range(rows.size):
+            row, code = rows[k], codes[k]
+            label, weight = code & np.uint32(255), sign * (code >> np.uint32(8))
+            one[np.uint32(of_one[row]) * classes + label] += weight
+            other[np.uint32(of_other[row]) * classes + label] += weight
+            third[np.uint32(of_third[row]) * classes + label] += weight
+    for i in range(n - n % 3, n):
+        one, of_one = slabs[places[i]], columns[features[i]]
+        for k in range(rows.size):
+            code = codes[k]
+            one[np.uint32(of_one[rows[k]]) * classes + (code & np.uint32(255))] += sign * (code >> np.uint32(8))
 
 
 @compiled
@@ -144,8 +168,20 @@ def _find_split(
     """(feature, cut, score, slab) of the best split; beyond the wanted features only as far as the first that splits."""
     classes = totals.size
     present = np.flatnonzero(totals)
-    mine, mine_codes = rows[span[0]:span[1]], codes[span[0]:span[1]]
-    others, other_codes = rows[kin[0]:kin[1]], codes[kin[0]:kin[1]]
+    mine, others = slice(span[0], span[1]), slice(kin[0], kin[1])
+    has_small_kin = kin[1] - kin[0] < span[1] - span[0]
+    # Of features that the parent has looked at, what the sibling leaves over; of others, this node's rows.
+    is_left_over = np.zeros(wanted, np.bool_)
+    for i in range(wanted):
+        f = order[i]
+        is_left_over[i] = above_place[f] >= 0 and has_small_kin
+        if is_left_over[i]:
+            slabs[i, : n_bins[f] * classes] = above[above_place[f], : n_bins[f] * classes]
+        else:
+            slabs[i, : n_bins[f] * classes] = 0
+    fresh, left_over = np.flatnonzero(~is_left_over), np.flatnonzero(is_left_over)
+    add_rows(slabs, fresh, columns, order[fresh], rows[mine], codes[mine], np.uint32(classes), PLUS)
+    add_rows(slabs, left_over, columns, order[left_over], rows[others], codes[others], np.uint32(classes), MINUS)
     best, feature, cut, place = -1.0, -1, -1, -1
     for i in range(order.size):
         if i >= wanted and feature >= 0:
@@ -153,12 +189,10 @@ def _find_split(
         f = order[i]
         at = min(i, wanted)
         slab = slabs[at, : n_bins[f] * classes]
-        if above_place[f] >= 0 and others.size < mine.size:
-            slab[:] = above[above_place[f], : n_bins[f] * classes]
-            _subtract(slab, columns[f], others, other_codes, np.uint32(classes))
-        else:
+        if i >= wanted:
             slab[:] = 0
-            add_rows(slab, columns[f], mine, mine_codes, np.uint32(classes))
+            only = np.array([at])
+            add_rows(slabs, only, columns, order[i : i + 1], rows[mine], codes[mine], np.uint32(classes), PLUS)
         score, bin_ = best_cut(slab, n_bins[f], totals, present, left, least)
         if score > best and gain_of(score, totals) > LEAST_GAIN:
             best, feature, cut, place = score, f, bin_, at
@@ -196,8 +230,15 @@ def class_weights(codes: np.ndarray, classes: int) -> Any:
 
 @compiled
 def put_columns(columns: np.ndarray, rows: np.ndarray, into: np.ndarray) -> None:
-    """Write bins of some rows, feature by feature as those of all rows are."""
-    for f in range(columns.shape[0]):
+    """Write bins of some rows, feature by feature as those of all rows are; three features at a time, as `add_rows`."""
+    n: Any = columns.shape[0]
+    for f in range(0, n - 2, 3):
+        of_one, of_other, of_third = columns[f], columns[f + 1], columns[f + 2]
+        one, other, third = into[f], into[f + 1], into[f + 2]
+        for i in range(rows.size):
+            row = rows[i]
+            one[i], other[i], third[i] = of_one[row], of_other[row], of_third[row]
+    for f in range(n - n % 3, n):
         for i in range(rows.size):
             into[f, i] = columns[f, rows[i]]
 

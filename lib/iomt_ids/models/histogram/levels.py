@@ -27,6 +27,7 @@ from iomt_ids.models.histogram.forest import (
 )
 from iomt_ids.models.histogram.grow import (
     LEAST_GAIN,
+    PLUS,
     add_rows,
     best_cut,
     bootstrap_counts,
@@ -178,10 +179,9 @@ class _ForestTree:
     def _histograms(self, nodes: list[Branch], features: np.ndarray) -> Steps:
         """Of some features of each node, over the rows of all ranks."""
         slabs = np.zeros((*features.shape, self.stride), np.uint32)
+        places, classes = np.arange(features.shape[1]), np.uint32(self.share.classes)
         for of_node, mine, node in zip(slabs, features, nodes, strict=True):
-            rows, codes = self.rows.of(node)
-            for slab, f in zip(of_node, mine, strict=True):
-                add_rows(slab, self.share.columns[f], rows, codes, np.uint32(self.share.classes))
+            add_rows(of_node, places, self.share.columns, mine, *self.rows.of(node), classes, PLUS)
         # Two counts travel as one number: all rows weigh less than 2**31, so no half of it runs over.
         return (yield slabs.view(np.int64)).view(np.uint32)
 
