@@ -32,7 +32,7 @@ from iomt_ids.distributed.signed import ask
 from iomt_ids.distributed.work import RankResult, Work
 from iomt_ids.distributed.worker import BACKENDS, FACTS, LOST_A_PEER, PAYLOAD, REFUSED
 
-_POLL_S = 0.25
+_POLL_S = 0.5
 _PATIENCE_S = 5.0
 # A debugger or a short stop is forgiven.
 _STOPPED_S = 10.0
@@ -134,7 +134,7 @@ def _follow(order: Order, rank: int, hosts: list[str], gpu: str) -> tuple[dict[s
         reader = threading.Thread(target=lambda: lines.extend(process.stdout or ()), daemon=True)
         reader.start()
         try:
-            stopped = _wait(process, order, rank)
+            stopped = _wait(process, reader, order, rank)
         finally:
             _kill(process)
         reader.join(_PATIENCE_S)
@@ -219,12 +219,16 @@ def _place_of(order: Order, rank: int) -> dict[str, Any]:
     return {"rank": rank, "size": order.size, "rendezvous": [order.host, order.port], "key": order.key.hex()}
 
 
-def _wait(process: subprocess.Popen[bytes], order: Order, rank: int) -> str:
-    """Wait for the process to end by itself, and say nothing; or say why it is not worth waiting for."""
+def _wait(process: subprocess.Popen[bytes], reader: threading.Thread, order: Order, rank: int) -> str:
+    """Wait for the process to end by itself, and say nothing; or say why it is not worth waiting for.
+
+    Who reads what it says hears of its end at once, while waiting for a process is asking again and again.
+    """
     last_answer = last_moved = time.monotonic()
     while True:
+        reader.join(_POLL_S)
         try:
-            process.wait(_POLL_S)
+            process.wait(0 if reader.is_alive() else _POLL_S)
             return ""
         except subprocess.TimeoutExpired:
             answer = _tell(order, "GET", rank)

@@ -85,7 +85,7 @@ class Rendezvous:
         return self._server.watch.first_failure
 
     def fail(self, failure: Failure) -> None:
-        """Have all executors end their ranks; they ask several times a second."""
+        """Have all executors end their ranks; they ask twice a second."""
         self._server.watch.fail(failure)
 
     def silent_ranks(self, limit_s: float) -> list[int]:

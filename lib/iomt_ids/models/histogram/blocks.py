@@ -190,13 +190,10 @@ class TableRows:
         """See `Source`."""
         files, pieces = self.files, self.files.pieces()
         tasks = max(4 * self.session.sparkContext.defaultParallelism, -(-self.rows // _ROWS_A_TASK))
-        numbers = self.session.range(0, len(pieces), 1, min(len(pieces), tasks))
-
-        def answer(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            mine = [pieces[number] for batch in batches for number in batch.column("id").to_pylist()]
-            return function(files.blocks(mine))
-
-        return numbers.mapInArrow(answer, schema).toArrow()
+        # Not by a DataFrame: to plan one for so little costs the driver more than a small task takes, on a core that has others.
+        numbers = self.session.sparkContext.parallelize(range(len(pieces)), min(len(pieces), tasks))
+        told = numbers.mapPartitions(lambda mine: function(files.blocks([pieces[number] for number in mine]))).collect()
+        return pa.Table.from_batches(told) if told else _nothing(schema)
 
 
 def fetch(
@@ -223,7 +220,7 @@ def fetch(
             tables = [pa.ipc.open_file(Path(path).read_bytes()).read_all() for path in found]
         except OSError as error:
             raise LaunchError(f"{folder} lacks what a task wrote ({error}); every node must see the run's folder") from error
-    return pa.concat_tables(tables) if tables else pa.table({name: pa.array([], pa.binary()) for name in _names(schema)})
+    return pa.concat_tables(tables) if tables else _nothing(schema)
 
 
 def _written(
@@ -242,6 +239,10 @@ def _written(
 def one_row(schema: str, values: Sequence[bytes]) -> pa.RecordBatch:
     """Byte strings as the one row of a batch; the schema is ``name binary, ...``."""
     return pa.RecordBatch.from_pydict({n: pa.array([v], pa.binary()) for n, v in zip(_names(schema), values, strict=True)})
+
+
+def _nothing(schema: str) -> pa.Table:
+    return pa.table({name: pa.array([], pa.null()) for name in _names(schema)})
 
 
 def _names(schema: str) -> list[str]:

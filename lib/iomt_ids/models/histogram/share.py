@@ -134,11 +134,11 @@ def _is_spread(sharing: str, sketch: Sketch, *, bytes_a_row: int) -> bool:
 
 
 def _source_of(flows: DataFrame, problem: Problem) -> Source:
-    rows, named = _rows(flows, problem), (ID, problem.label_column, problem.copies_column)
+    named = ID, problem.label_column, problem.copies_column
     found = files_of_table(flows, [*named, *problem.features])
     # Files of any other place are left to Spark, which knows how to get there.
     if found is None or not all(Path(file).is_file() for file in found[0]):
-        return FrameRows(rows, tuple(problem.features))
+        return FrameRows(_rows(flows, problem), tuple(problem.features))
     known = KnownRows(tuple(found[0]), named, tuple(problem.features), tuple(problem.labels))
     return TableRows(flows.sparkSession, known, found[1])
 
