@@ -1,6 +1,5 @@
 """Trees of rows that lie on several ranks are those of all rows in one place, to the last bit."""
 
-import ast
 import dataclasses
 import subprocess
 import sys
@@ -29,18 +28,6 @@ from tests.models.test_histogram_keep import same
 from tests.models.test_histogram_pieces import as_rows
 
 NEVER, ALWAYS = 1, 1 << 30
-
-
-@pytest.fixture(autouse=True)
-def _one_literal_at_a_time(monkeypatch):
-    """NumPy reads headers of arrays as literals, which Python 3.11 sometimes cannot do in two threads; real ranks are processes."""
-    lock, read = threading.Lock(), ast.literal_eval
-
-    def locked(text):
-        with lock:
-            return read(text)
-
-    monkeypatch.setattr(ast, "literal_eval", locked)
 
 
 class Meeting:

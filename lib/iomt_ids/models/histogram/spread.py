@@ -28,7 +28,7 @@ from iomt_ids.models.histogram.blocks import Source
 from iomt_ids.models.histogram.boost import Boosting, BoostShape
 from iomt_ids.models.histogram.forest import Forest, Shape
 from iomt_ids.models.histogram.handed import Dealt, deal
-from iomt_ids.models.histogram.keep import forest_chunks, kept_trees
+from iomt_ids.models.histogram.keep import FORMAT, forest_chunks, kept_trees
 from iomt_ids.models.histogram.levels import SMALL
 from iomt_ids.models.histogram.ranks import MODEL, boost_rank, boosting_from_bytes, grow_rank
 
@@ -94,7 +94,7 @@ class Spread:
 def identity(what: str, shape: Any, seed: int, **sets: Dealt) -> str:
     """Of a training, however its rows are dealt."""
     told = {name: [dealt.content, *dealt.told[1:]] for name, dealt in sets.items()}
-    return identity_of(what, {"shape": asdict(shape), "seed": seed, "rows": told})
+    return identity_of(what, {"shape": asdict(shape), "seed": seed, "rows": told, "format": FORMAT})
 
 
 @contextmanager
