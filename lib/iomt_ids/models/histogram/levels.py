@@ -122,7 +122,8 @@ def grow_together(
     """
     trees = [_ForestTree(share, shape, seed, index) for index in wanted]
     few = in_step(ranks, [tree.grow_large(small, _MOST_BYTES // len(trees)) for tree in trees])
-    _Below(share, ranks, [(tree, node) for tree, nodes in zip(trees, few, strict=True) for node in nodes]).grow(wanted[0])
+    below = [(tree, node) for tree, nodes in zip(trees, few, strict=True) for node in nodes]
+    _Below(share, ranks, below).grow(wanted[0] // len(wanted))
     return [spliced(tree.root, share) for tree in trees]
 
 
@@ -134,7 +135,7 @@ class _ForestTree:
         counted = int(self.n_bins.max()) * share.classes
         self.stride = counted + counted % 2  # see _histograms: counts travel in pairs
         self.bag, self.seed = seeds_of(seed, index)
-        self.root, self.rows = Branch(0, 0, 0, 0, 1), Rows(*in_bag(share.labels[:0], share.marks[:0]))
+        self.root, self.rows = Branch(0, 0, 0, 0, 1), Rows(np.empty(0, np.uint32), np.empty(0, np.uint32))
 
     def grow_large(self, small: int, most_bytes: int) -> Steps:
         """Split all nodes of more than this weight, with no more bytes of histograms at once; the others that can be split."""
@@ -221,7 +222,7 @@ class _Below:
         self.share, self.ranks, self.nodes = share, ranks, nodes
 
     def grow(self, first: int) -> None:
-        """Give each node's rows to one rank, and everybody what it has grown of them."""
+        """Give each node's rows to one rank, and everybody what it has grown of them; the largest one's to this, modulo ranks."""
         counts = self.ranks.gather(np.array([node.stop - node.start for _, node in self.nodes], np.int64))
         rows = np.sum(counts, axis=0)
         heavy = np.cumsum(rows) * self._bytes_a_row // _MOST_BYTES_OF_ROWS if self.nodes else np.empty(0, int)
@@ -272,9 +273,9 @@ class _Below:
 
 
 def owners_of(rows: np.ndarray, ranks: int, first: int) -> np.ndarray:
-    """Which rank grows each node of so many rows: the largest first, each to whoever has least to do."""
+    """Which rank grows each node of so many rows: the largest to ``first``, modulo ranks, then each to whoever has least to do."""
     owners, loads = np.empty(rows.size, np.int64), np.zeros(ranks, np.int64)
-    # Trees begin with different ranks: often one node has most of the rows.
+    # Groups of trees begin with different ranks: often one node has most of the rows.
     turns = np.roll(np.arange(ranks), -first)
     for j in np.argsort(-rows, kind="stable"):
         owners[j] = turns[np.argmin(loads[turns])]
