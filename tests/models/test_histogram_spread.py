@@ -161,7 +161,7 @@ def test_who_grows_a_node_has_no_more_to_do_than_the_others():
     for index in range(3):
         owners = levels.owners_of(rows, 3, index)
         assert sorted(np.bincount(owners, weights=rows, minlength=3)) == [55, 55, 90]
-        assert owners[1] == index  # trees begin with different ranks
+        assert owners[1] == index  # groups of trees begin with different ranks
 
 
 def test_only_the_first_rank_reads_and_writes_parts(tmp_path):
@@ -170,9 +170,9 @@ def test_only_the_first_rank_reads_and_writes_parts(tmp_path):
     def work(ranks):
         shared = SharedChunks(Chunks(tmp_path / str(ranks.rank), "a" * 64), ranks)
         shared.save("new", b"content")
-        return shared.load("there"), shared.load("absent")
+        return shared.load("there"), shared.load("absent"), shared.missing(["absent", "there", "new", "gone"])
 
-    assert Meeting(2).run(work) == [(b"content", None)] * 2
+    assert Meeting(2).run(work) == [(b"content", None, {"absent", "gone"})] * 2
     assert sorted(p.name for p in tmp_path.iterdir()) == ["0"]
 
 
@@ -240,7 +240,7 @@ def test_without_a_folder_that_every_node_sees_one_task_boosts(flows, spark, mon
     assert as_bytes(share.fit_boosting(flows, PROBLEM, shape, 3, launcher, validation=flows)[0]) == as_bytes(one)
 
 
-def test_ranks_have_all_rows_and_their_hash_is_that_of_the_rows(flows, tmp_path):
+def test_ranks_have_all_rows_and_their_hash_is_that_of_the_rows(flows, tmp_path, monkeypatch):
     rows = share._source_of(flows, PROBLEM)
     edges, kept = share._sketch_rows(rows, PROBLEM, 16, None).edges(), set()
     whole = share._deal(share._fetch_few(rows, PROBLEM), PROBLEM, edges, None)
@@ -253,6 +253,8 @@ def test_ranks_have_all_rows_and_their_hash_is_that_of_the_rows(flows, tmp_path)
             assert as_rows(*parts) == as_rows(whole.read()) and min(part.labels.size for part in parts) > 250
     # A forest goes on where it was, whether its bins are shared or spread.
     assert len(kept) == 2 and spread.identity("forest", Shape(4, 7, 16, "0.3", 1), 3, train=whole) in kept
+    monkeypatch.setattr(spread, "FORMAT", 0)  # but not from parts that it could not read
+    assert spread.identity("forest", Shape(4, 7, 16, "0.3", 1), 3, train=whole) not in kept
     job["sets"]["train"][0][0] = (str(tmp_path / "gone"), [0] * 9)
     with pytest.raises(LaunchError, match="every node must see the run's folder"):
         ranks.share_of(job, "train", Alone())

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from iomt_ids.contract.errors import LaunchError
 from iomt_ids.distributed.work import Gathering, gather_bytes
@@ -75,6 +78,11 @@ class SharedChunks:
 
     def __init__(self, chunks: Chunks, ranks: Gathering) -> None:
         self._chunks, self._ranks = chunks, ranks
+
+    def missing(self, names: Sequence[str]) -> set[str]:
+        """Of these the ones that the first rank does not find, on every rank."""
+        found = [self._ranks.rank == 0 and self._chunks.load(name) is None for name in names]
+        return {name for name, is_missing in zip(names, self._ranks.sum(np.array(found, np.int64)), strict=True) if is_missing}
 
     def load(self, name: str) -> bytes | None:
         """What the first rank finds, on every rank."""

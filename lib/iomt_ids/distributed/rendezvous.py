@@ -62,6 +62,7 @@ class Rendezvous:
         self.key = secrets.token_bytes(32)
         self._server = _Server((host, 0), _Handler)
         self._server.key = self.key
+        # Which is how long the end of a launch waits for it.
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
 
     def __enter__(self) -> Rendezvous:

@@ -17,8 +17,6 @@ _ENOUGH = 500_000
 _SIZES = "sizes"
 # Of what `trees_to_bytes` writes; parts that were kept in another are another training's.
 FORMAT = 2
-# Arrays begin where a double may.
-_WORD = 8
 
 
 def trees_to_bytes(trees: Sequence[Any], **more: np.ndarray) -> bytes:
@@ -35,23 +33,18 @@ def trees_to_bytes(trees: Sequence[Any], **more: np.ndarray) -> bytes:
     arrays |= {_SIZES: np.array([tree.feature.size for tree in trees]), **more}
     head = json.dumps([[name, array.dtype.str, array.shape] for name, array in arrays.items()]).encode()
     # NumPy's own files would take longer than it takes to send a small tree.
-    return b"".join(_whole_words(part) for part in (head + b"\n", *(array.tobytes() for array in arrays.values())))
+    return b"".join([head, b"\n", *(array.tobytes() for array in arrays.values())])
 
 
 def trees_from_bytes(kind: type, content: bytes) -> tuple[list[Any], dict[str, np.ndarray]]:
     """The inverse of `trees_to_bytes`, to the last bit."""
     at, arrays = content.index(b"\n") + 1, dict[str, np.ndarray]()
     for name, dtype, shape in json.loads(content[:at]):
-        at += -at % _WORD
         arrays[name] = np.ndarray(shape, dtype, content, at).copy()
         at += arrays[name].nbytes
     starts = np.cumsum(arrays.pop(_SIZES))[:-1]
     parts = {f.name: np.split(arrays.pop(f.name), starts) for f in dataclasses.fields(kind)}
     return [kind(**dict(zip(parts, of_one, strict=True))) for of_one in zip(*parts.values(), strict=True)], arrays
-
-
-def _whole_words(part: bytes) -> bytes:
-    return part + bytes(-len(part) % _WORD)
 
 
 def forest_chunks(trees: int, rows: int) -> list[range]:
@@ -60,7 +53,13 @@ def forest_chunks(trees: int, rows: int) -> list[range]:
     return [range(first, min(first + size, trees)) for first in range(0, trees, size)]
 
 
-def kept_trees(wanted: range, kept: Chunks | SharedChunks) -> list[Tree] | None:
+def missing_chunks(chunks: Sequence[range], kept: SharedChunks) -> list[range]:
+    """Those whose trees are not kept."""
+    lacking = kept.missing([_name(wanted) for wanted in chunks])
+    return [wanted for wanted in chunks if _name(wanted) in lacking]
+
+
+def kept_trees(wanted: range, kept: Chunks) -> list[Tree] | None:
     """Neighbouring trees of a forest, if they are kept."""
     found = kept.load(_name(wanted))
     return trees_from_bytes(Tree, found)[0] if found else None

@@ -49,6 +49,8 @@ SMALL = 1 << 17
 _MOST_BYTES = 32 << 20
 # Of all ranks' rows that do: ranks wait for each other at every journey, and of more nodes can be given out evenly.
 _MOST_BYTES_OF_ROWS = 128 << 20
+# Bytes of a row's class and how often it counts.
+_CODE = 4
 
 
 @dataclass
@@ -128,6 +130,10 @@ def grow_together(
 
 
 class _ForestTree:
+    # Of `grow_large`.
+    root: Branch
+    rows: Rows
+
     def __init__(self, share: Binned, shape: Shape, seed: int, index: int) -> None:
         self.share, self.shape = share, shape
         self.n_bins = np.array([e.size + 1 for e in share.edges], np.int64)
@@ -135,7 +141,6 @@ class _ForestTree:
         counted = int(self.n_bins.max()) * share.classes
         self.stride = counted + counted % 2  # see _histograms: counts travel in pairs
         self.bag, self.seed = seeds_of(seed, index)
-        self.root, self.rows = Branch(0, 0, 0, 0, 1), Rows(np.empty(0, np.uint32), np.empty(0, np.uint32))
 
     def grow_large(self, small: int, most_bytes: int) -> Steps:
         """Split all nodes of more than this weight, with no more bytes of histograms at once; the others that can be split."""
@@ -243,7 +248,7 @@ class _Below:
     @property
     def _bytes_a_row(self) -> int:
         """Of what is brought to another rank: bins and a code."""
-        return len(self.share.edges) + np.dtype(np.uint32).itemsize
+        return len(self.share.edges) + _CODE
 
     def _exchange(
         self, nodes: list[tuple[_ForestTree, Branch]], counts: np.ndarray, owners: np.ndarray
@@ -252,7 +257,7 @@ class _Below:
         held = [[nodes[j][0].rows.of(nodes[j][1]) for j in np.flatnonzero(owners == rank)] for rank in range(self.ranks.size)]
         none = np.empty(0, np.uint32), np.empty(0, np.uint32)
         parts = [[np.concatenate(arrays) for arrays in zip(none, *of_rank, strict=True)] for of_rank in held]
-        features, code = len(self.share.edges), np.dtype(np.uint32).itemsize
+        features = len(self.share.edges)
 
         def fill(rank: int, into: np.ndarray) -> None:
             rows, codes = parts[rank]
@@ -262,8 +267,8 @@ class _Below:
         told = self.ranks.swap([rows.size * self._bytes_a_row for rows, _ in parts], fill)
         mine = np.flatnonzero(owners == self.ranks.rank)
         starts, sizes = np.cumsum(counts[:, mine], axis=1) - counts[:, mine], counts[:, mine].sum(axis=1)
-        codes = [heard[: n * code].view(np.uint32) for heard, n in zip(told, sizes, strict=True)]
-        bins = [heard[n * code :].reshape(features, n) for heard, n in zip(told, sizes, strict=True)]
+        codes = [heard[: n * _CODE].view(np.uint32) for heard, n in zip(told, sizes, strict=True)]
+        bins = [heard[n * _CODE :].reshape(features, n) for heard, n in zip(told, sizes, strict=True)]
         found = {}
         for place, j in enumerate(mine.tolist()):
             spans = [slice(s, s + n) for s, n in zip(starts[:, place], counts[:, j], strict=True)]

@@ -14,7 +14,7 @@ from iomt_ids.distributed.chunks import Chunks, SharedChunks
 from iomt_ids.distributed.work import Gathering
 from iomt_ids.models.histogram.boost import Boosting, BoostShape, RegressionTree, boost, losses_of
 from iomt_ids.models.histogram.forest import Binned, Shape
-from iomt_ids.models.histogram.keep import forest_chunks, keep_trees, kept_trees, trees_from_bytes, trees_to_bytes
+from iomt_ids.models.histogram.keep import forest_chunks, keep_trees, missing_chunks, trees_from_bytes, trees_to_bytes
 from iomt_ids.models.histogram.levels import grow_together
 from iomt_ids.models.histogram.pieces import read_told
 
@@ -29,7 +29,7 @@ def grow_rank(job: dict[str, Any], ranks: Gathering) -> tuple[dict[str, Any], by
     share, kept = share_of(job, "train", ranks), SharedChunks(Chunks(Path(job["folder"]), job["kept"]), ranks)
     shape = Shape(**job["shape"])
 
-    missing = [wanted for wanted in forest_chunks(shape.trees, job["rows"]) if kept_trees(wanted, kept) is None]
+    missing = missing_chunks(forest_chunks(shape.trees, job["rows"]), kept)
     for some in (missing[i : i + _IN_STEP] for i in range(0, len(missing), _IN_STEP)):
         wanted = [index for chunk in some for index in chunk]
         grown = iter(grow_together(share, shape, job["seed"], wanted, ranks, small=job["small"]))
