@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
+from iomt_ids.models.histogram import order
 from iomt_ids.models.histogram.bins import bin_rows
 from iomt_ids.models.histogram.boost import BoostShape, boost
 from iomt_ids.models.histogram.forest import Binned, Shape, grow
 from iomt_ids.models.histogram.grow import marks_of
 from iomt_ids.models.histogram.keep import trees_to_bytes
-from iomt_ids.models.histogram.order import side_by_side
+from iomt_ids.models.histogram.order import neighbours, side_by_side
 from tests.models.forest_reference import hashed
 
 ROWS, CLASSES = 1500, 4
@@ -39,6 +40,14 @@ def test_every_row_is_there_once_with_its_own_mark(rows, threads):
     found = side_by_side(*rows, threads=threads)
     told = by_marks(found.columns, found.labels, found.weights, found.marks)
     assert all(map(np.array_equal, told, by_marks(*rows[:4])))
+
+
+@pytest.mark.parametrize("ends", [[1], [700, 701, 1499], [0, 1500]])
+def test_their_order_does_not_depend_on_blocks(rows, ends, monkeypatch):
+    monkeypatch.setattr(order, "_SAMPLE", 200)  # which rows these are would show
+    columns, labels, *_, edges, classes = rows
+    whole = neighbours([columns], labels, edges, classes)
+    assert np.array_equal(neighbours(np.split(columns, ends, axis=1), labels, edges, classes), whole)
 
 
 def test_rows_of_a_node_lie_in_fewer_pieces(rows):

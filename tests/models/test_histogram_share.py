@@ -1,14 +1,19 @@
 """A forest grown by Spark is the same however its rows are spread."""
 
+import shutil
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql import functions as F
 
-from iomt_ids.contract.errors import ConfigError, ContractError
+from iomt_ids.contract.errors import ConfigError, ContractError, LaunchError
+from iomt_ids.distributed.launch import HorovodLauncher
+from iomt_ids.distributed.resume import Endurance, ResumingLauncher
 from iomt_ids.models.histogram import blocks, share
 from iomt_ids.models.histogram.forest import Shape, grow
+from iomt_ids.models.histogram.keep import all_trees
 from iomt_ids.models.histogram.order import bin_all
 from iomt_ids.models.random_forest import DETECTOR, Params
 from tests.builders import gold, problem
@@ -41,10 +46,19 @@ def test_the_same_seed_gives_the_same_trees_on_any_number_of_partitions_fetched_
     assert arrays(share.fit_forest(spread, PROBLEM, SHAPE, 3).trees) == arrays(forest.trees)
 
 
-def test_tasks_grow_the_trees_that_the_drivers_process_grows(spark, flows, forest, monkeypatch):
+@pytest.mark.parametrize("is_kept", [True, False], ids=["left in files", "through Spark"])
+def test_tasks_grow_the_trees_that_the_drivers_process_grows(spark, flows, forest, tmp_path, is_kept, monkeypatch):
     assert share._is_one_process(spark.sparkContext)
     monkeypatch.setattr(share, "_is_one_process", lambda context: False)
-    assert arrays(share.fit_forest(flows, PROBLEM, SHAPE, 3).trees) == arrays(forest.trees)
+    launcher = ResumingLauncher(HorovodLauncher(spark), tmp_path, Endurance(1, 0, 1.0), lambda _: None) if is_kept else None
+    kept = []
+    monkeypatch.setattr(share, "all_trees", lambda chunks, where: kept.append(where) or all_trees(chunks, where))
+    assert arrays(share.fit_forest(flows, PROBLEM, SHAPE, 3, launcher).trees) == arrays(forest.trees)
+    assert len(kept) == is_kept
+    if is_kept:
+        shutil.rmtree(tmp_path)
+        with pytest.raises(LaunchError, match="every node must see the run's folder"):
+            all_trees([range(6)], kept[0])
 
 
 @given(st.integers(0, 300), st.integers(1, 40))
@@ -53,8 +67,9 @@ def test_tasks_have_all_chunks_in_order_and_end_with_one_each(chunks, cores):
     tasks = share.guided(wanted, cores)
     assert [chunk for task in tasks for chunk in task] == wanted
     sizes = [len(task) for task in tasks]
-    assert sizes == sorted(sizes, reverse=True) and sizes[-2 * cores :] == [1] * min(len(sizes), 2 * cores)
-    assert not sizes or sizes[0] <= max(1, chunks / (2 * cores))
+    assert sizes == sorted(sizes, reverse=True) and sizes[-cores:] == [1] * min(len(sizes), cores)
+    for i, size in enumerate(sizes):
+        assert size == max(1, 2 * sum(sizes[i:]) // (3 * cores))
 
 
 @pytest.fixture(scope="module")

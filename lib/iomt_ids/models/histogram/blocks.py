@@ -6,10 +6,11 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Protocol
+from typing import BinaryIO, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,7 @@ from iomt_ids.models.histogram.score import matrix, matrix_of
 from iomt_ids.models.vectors import CLASS, VALUES, WEIGHT
 
 ID = "flow_id"
+T = TypeVar("T")
 # Ids, classes, weights and values of some rows.
 Block = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 _ROWS = 200_000
@@ -39,28 +41,25 @@ def in_blocks(
             ids, labels, weights = (batch.column(n).to_numpy(zero_copy_only=False) for n in (ID, CLASS, WEIGHT))
             yield ids, labels.astype(np.uint8), weights, matrix_of(batch.column(VALUES), features)
 
-    return together(found(), rows, axis=0)
+    for some in gathered(found(), rows):
+        ids, labels, weights, values = (np.concatenate(arrays) for arrays in zip(*some, strict=True))
+        yield ids, labels, weights, values
 
 
-def together(blocks: Iterator[Block], rows: int, *, axis: int) -> Iterator[Block]:
-    """Blocks of so many rows at least, but for the last one; ``axis`` is that of the rows."""
+def gathered(blocks: Iterator[Block], rows: int) -> Iterator[list[Block]]:
+    """Lists of blocks that have so many rows at least, but for the last one."""
     held: list[Block] = []
-
-    def joined() -> Block:
-        ids, labels, weights, values = (np.concatenate(arrays, axis) for arrays in zip(*held, strict=True))
-        return ids, labels, weights, values
-
     for block in blocks:
         held.append(block)
         if sum(ids.size for ids, *_ in held) >= rows:
-            yield joined()
-            held.clear()
+            yield held
+            held = []
     if held:
-        yield joined()
+        yield held
 
 
-def left(content: Any, folder: Path) -> str:
-    """The path of a new file of these bytes.
+def left(folder: Path, write: Callable[[BinaryIO], T]) -> tuple[str, T]:
+    """The path of a new file, and what the one has to say who has written it.
 
     Raises
     ------
@@ -69,10 +68,11 @@ def left(content: Any, folder: Path) -> str:
     """
     path = folder / uuid.uuid4().hex  # another attempt writes another file
     try:
-        path.write_bytes(content)
+        with path.open("wb") as file:
+            told = write(file)
     except OSError as error:
         raise LaunchError(f"{path} cannot be written ({error}); every node must see the run's folder") from error
-    return path.as_posix()
+    return path.as_posix(), told
 
 
 @dataclass(frozen=True)
@@ -228,12 +228,15 @@ def _written(
 ) -> Callable[[Iterator[Block]], Iterator[pa.RecordBatch]]:
     def write(blocks: Iterator[Block]) -> Iterator[pa.RecordBatch]:
         for batch in function(blocks):
-            buffer = pa.BufferOutputStream()
-            with pa.ipc.new_file(buffer, batch.schema) as file:
-                file.write_batch(batch)
-            yield pa.RecordBatch.from_pydict({"path": [left(buffer.getvalue(), Path(folder))]})
+            path, _ = left(Path(folder), partial(_write_batch, batch))
+            yield pa.RecordBatch.from_pydict({"path": [path]})
 
     return write
+
+
+def _write_batch(batch: pa.RecordBatch, into: BinaryIO) -> None:
+    with pa.ipc.new_file(into, batch.schema) as file:
+        file.write_batch(batch)
 
 
 def one_row(schema: str, values: Sequence[bytes]) -> pa.RecordBatch:

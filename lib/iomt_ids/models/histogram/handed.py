@@ -6,6 +6,7 @@ the driver and, by a broadcast, back to tasks: through two processes a node, whi
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,9 +20,9 @@ import pyarrow as pa
 from pyspark import SparkContext
 
 from iomt_ids.models.histogram.bins import bin_rows
-from iomt_ids.models.histogram.blocks import Block, Source, left, together
+from iomt_ids.models.histogram.blocks import Block, Source, gathered, left
 from iomt_ids.models.histogram.forest import Binned
-from iomt_ids.models.histogram.pieces import Held, piece_of, read_pieces, read_told, rows_of
+from iomt_ids.models.histogram.pieces import Held, Piece, read_pieces, read_told, rows_of, write_piece
 
 # Of a piece, some more at most.
 _ROWS = 1_000_000
@@ -81,8 +82,8 @@ def deal(rows: Source, edges: Sequence[np.ndarray], classes: int, folder: Path |
 def deal_here(block: Block, edges: Sequence[np.ndarray], classes: int, folder: Path | None, *, threads: int) -> Dealt:
     """The same of rows that are here, as one piece."""
     ids, labels, weights, values = block
-    piece = piece_of(ids, labels, weights, bin_rows(values, edges, threads=threads), edges, classes, 1)
-    held = piece.content.tobytes() if folder is None else left(piece.content.data, folder)
+    binned = ids, labels, weights, bin_rows(values, edges, threads=threads)
+    held, piece = _left([binned], edges, classes, 1, folder)
     return Dealt([(held, piece.starts)], _content([piece.hashes]), edges, classes)
 
 
@@ -130,10 +131,21 @@ def _dealing(
 ) -> Callable[[Iterator[Block]], Iterator[pa.RecordBatch]]:
     def answer(blocks: Iterator[Block]) -> Iterator[pa.RecordBatch]:
         binned = ((ids, labels, weights, bin_rows(values, edges)) for ids, labels, weights, values in blocks)
-        for arrays in together(binned, _ROWS, axis=-1):
-            piece = piece_of(*arrays, edges, classes, parts)
+        for some in gathered(binned, _ROWS):
+            held, piece = _left(some, edges, classes, parts, folder)
             told = {"starts": piece.starts, "hashes": [str(part) for part in piece.hashes]}
-            where = {"content": piece.content.tobytes()} if folder is None else {"path": left(piece.content.data, folder)}
-            yield pa.RecordBatch.from_pylist([{"path": "", "content": b"", **told, **where}])
+            where = {"path": held, "content": b""} if folder else {"path": "", "content": held}
+            yield pa.RecordBatch.from_pylist([{**where, **told}])
 
     return answer
+
+
+def _left(
+    blocks: Sequence[Block], edges: Sequence[np.ndarray], classes: int, parts: int, folder: Path | None
+) -> tuple[str | bytes, Piece]:
+    """Where a piece of binned rows is, or its content if there is no folder for it; and the piece."""
+    if folder:
+        return left(folder, lambda file: write_piece(file, blocks, edges, classes, parts))
+    content = io.BytesIO()
+    piece = write_piece(content, blocks, edges, classes, parts)
+    return content.getvalue(), piece

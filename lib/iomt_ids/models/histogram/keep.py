@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
+from iomt_ids.contract.errors import LaunchError
 from iomt_ids.distributed.chunks import Chunks, SharedChunks, chunk_size
 from iomt_ids.models.histogram.forest import Tree
 
+T = TypeVar("T")
 # Rows times trees that are worth a file: a few hundredths of a second to grow.
 _ENOUGH = 500_000
 _SIZES = "sizes"
@@ -63,6 +66,26 @@ def kept_trees(wanted: range, kept: Chunks) -> list[Tree] | None:
     """Neighbouring trees of a forest, if they are kept."""
     found = kept.load(_name(wanted))
     return trees_from_bytes(Tree, found)[0] if found else None
+
+
+def all_trees(chunks: Sequence[range], kept: Chunks) -> list[Tree]:
+    """All trees of a forest, whose last one has been kept elsewhere.
+
+    Raises
+    ------
+    LaunchError
+        If some are not there.
+    """
+    found = [kept_trees(wanted, kept) for wanted in chunks]
+    return [tree for trees in seen(found, kept.folder) for tree in trees]
+
+
+def seen(found: Sequence[T | None], folder: Path | None) -> list[T]:
+    """What others have left in a folder; raises as `all_trees`."""
+    there = [one for one in found if one is not None]
+    if len(there) < len(found):
+        raise LaunchError(f"what was learnt elsewhere is not in {folder}; every node must see the run's folder")
+    return there
 
 
 def found_or_grown(wanted: range, kept: Chunks, grow: Callable[[], list[Tree]]) -> list[Tree]:

@@ -21,27 +21,34 @@ from iomt_ids.models.histogram.sketch import Sketch
 _DEPTH, _SAMPLE = 7, 20_000
 
 
-def neighbours(columns: np.ndarray, labels: np.ndarray, edges: Sequence[np.ndarray], classes: int) -> np.ndarray:
+def neighbours(blocks: Sequence[np.ndarray], labels: np.ndarray, edges: Sequence[np.ndarray], classes: int) -> np.ndarray:
     """Rows by the leaves of a small tree, then by class.
 
     Parameters
     ----------
-    columns, labels, edges, classes
-        See `forest.Binned`.
+    blocks : sequence of ndarray
+        Columns of some rows each, at least one.
+    labels, edges, classes
+        Of all rows, see `forest.Binned`.
 
     Returns
     -------
     ndarray of int64, shape (rows,)
         Places of the rows.
     """
-    some = slice(None, None, -(-labels.size // _SAMPLE) or 1)
-    sampled, n_bins = np.ascontiguousarray(columns[:, some]), np.array([e.size + 1 for e in edges], np.int64)
+    every, n_bins = -(-labels.size // _SAMPLE) or 1, np.array([e.size + 1 for e in edges], np.int64)
+    ends = np.cumsum([0, *(columns.shape[1] for columns in blocks)]).tolist()
+    # Every so many rows of all: none depends on where one block ends.
+    some = [columns[:, -first % every :: every] for columns, first in zip(blocks, ends[:-1], strict=True)]
+    sampled = np.concatenate(some, axis=1)
     feature, cut, right, *_ = grow_tree(
-        sampled, n_bins, labels[some], np.ones(sampled.shape[1], np.uint32), classes, _DEPTH, n_bins.size, 1, np.uint64(0),
+        sampled, n_bins, labels[::every], np.ones(sampled.shape[1], np.uint32), classes, _DEPTH, n_bins.size, 1, np.uint64(0),
         np.uint64(1),
     )
     leaves = np.empty(labels.size, np.int32)
-    find_leaves(columns, pack_nodes(feature, cut, right), leaves)
+    nodes = pack_nodes(feature, cut, right)
+    for columns, first, last in zip(blocks, ends[:-1], ends[1:], strict=True):
+        find_leaves(columns, nodes, leaves[first:last])
     return np.argsort((leaves * classes + labels).astype(np.uint16), kind="stable")
 
 
@@ -58,7 +65,7 @@ def side_by_side(
     threads : int
         To use; changes nothing else.
     """
-    order, ordered = neighbours(columns, labels, edges, classes), np.empty_like(columns)
+    order, ordered = neighbours([columns], labels, edges, classes), np.empty_like(columns)
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(lambda column, into: column.take(order, out=into), columns, ordered))
     return Binned(ordered, labels[order], weights[order], marks[order], edges, classes)

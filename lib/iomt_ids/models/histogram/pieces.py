@@ -2,14 +2,17 @@
 
 A piece has some parts, so that growers can divide its rows: which part a row is in, its mark says, so parts are alike. Of a
 part come the weights of its rows, their marks, their labels, and their bins, feature by feature, rows that trees send the same
-way side by side (`order`). There is nothing else in it: lengths follow from where the parts start.
+way side by side (`order`). There is nothing else in it: lengths follow from where the parts start. Both ends go array by array,
+straight from where rows were binned and straight to where they are wanted: fresh memory costs more than the copy itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import io
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -18,6 +21,9 @@ from iomt_ids.distributed.compiled import compiled
 from iomt_ids.models.histogram.forest import Binned
 from iomt_ids.models.histogram.grow import marks_of
 from iomt_ids.models.histogram.order import neighbours
+
+if TYPE_CHECKING:
+    from iomt_ids.models.histogram.blocks import Block
 
 # Bytes of a row beside its bins.
 _WEIGHT, _MARK, _LABEL = 8, 4, 1
@@ -31,14 +37,12 @@ class Piece(NamedTuple):
 
     Attributes
     ----------
-    content : ndarray of uint8
     starts : list of int
         The row with which each part begins, and how many there are.
     hashes : tuple of int
         Two sums of hashes of the rows, which no order of them changes.
     """
 
-    content: np.ndarray
     starts: list[int]
     hashes: tuple[int, int]
 
@@ -47,30 +51,41 @@ class Piece(NamedTuple):
 Held = tuple[str | bytes, list[int]]
 
 
-def piece_of(
-    ids: np.ndarray, labels: np.ndarray, weights: np.ndarray, columns: np.ndarray, edges: Sequence[np.ndarray], classes: int,
-    parts: int,
+def write_piece(
+    file: BinaryIO, blocks: Sequence[Block], edges: Sequence[np.ndarray], classes: int, parts: int
 ) -> Piece:
-    """A piece of these rows; see `forest.Binned`, and `Piece`.
+    """Write a piece of these rows.
 
     Parameters
     ----------
-    ids : ndarray of int64, shape (rows,)
-        `flow_id` of each row.
+    file : binary file
+        Empty, and seekable.
+    blocks : sequence of (ids, labels, weights, columns)
+        Rows, see `forest.Binned`; ids are their `flow_id`, int64. At least one block, which may have no rows.
     parts : int
         At least 1.
     """
-    marks, order = marks_of(ids), neighbours(columns, labels, edges, classes)
+    ids, labels, weights = (np.concatenate([block[i] for block in blocks]) for i in range(3))
+    marks, order = marks_of(ids), neighbours([columns for *_, columns in blocks], labels, edges, classes)
     part = (marks.astype(np.uint64) * np.uint64(parts) >> np.uint64(32)).astype(np.uint16)
     order = order[np.argsort(part[order], kind="stable")]
     starts = [0, *np.cumsum(np.bincount(part, minlength=parts)).tolist()]
-    content = np.empty(labels.size * _bytes_a_row(len(edges)), np.uint8)
-    for (first, last), into in zip(pairwise(starts), _parts(content, starts, len(edges)), strict=True):
-        mine = order[first:last]
-        into.weights[:], into.marks[:], into.labels[:] = weights[mine], marks[mine], labels[mine]
-        for column, bins in zip(columns, into.columns, strict=True):
-            column.take(mine, out=bins)
-    return Piece(content, starts, _hashes(ids, labels, weights, columns))
+
+    def write(before: int, array: np.ndarray) -> None:
+        for first, last in pairwise(starts):
+            file.seek(first * _bytes_a_row(len(edges)) + (last - first) * before)
+            file.write(array[first:last].data)
+
+    write(0, weights[order])
+    write(_WEIGHT, marks[order])
+    write(_WEIGHT + _MARK, labels[order])
+    column, ordered = np.empty((2, labels.size), np.uint8)
+    for feature in range(len(edges)):
+        np.concatenate([columns[feature] for *_, columns in blocks], out=column)
+        # Places are right; of an array to be filled NumPy makes a copy for as long as it may have to raise.
+        write(_WEIGHT + _MARK + _LABEL + feature, column.take(order, out=ordered, mode="clip"))
+    hashes = [_sums_of_hashes(*block) for block in blocks]
+    return Piece(starts, (sum(int(one) for one, _ in hashes) % 2**64, sum(int(other) for _, other in hashes) % 2**64))
 
 
 def read_pieces(
@@ -90,11 +105,15 @@ def read_pieces(
         edges, classes,
     )
     for (held, _), starts in zip(pieces, chosen, strict=True):
-        for part in _parts(_read(held, starts[0], starts[-1], _bytes_a_row(features)), starts, features):
-            here = slice(at, at + part.labels.size)
-            whole.weights[here], whole.marks[here], whole.labels[here] = part.weights, part.marks, part.labels
-            whole.columns[:, here] = part.columns
-            at = here.stop
+        try:
+            with io.BytesIO(held) if isinstance(held, bytes) else Path(held).open("rb") as file:
+                file.seek(starts[0] * _bytes_a_row(features))
+                for first, last in pairwise(starts):
+                    here = slice(at, at := at + last - first)
+                    for into in (whole.weights, whole.marks, whole.labels, *whole.columns):
+                        _fill(into[here], file)
+        except OSError as error:
+            raise LaunchError(f"{held!s} cannot be read here ({error}); every node must see the run's folder") from error
     return whole
 
 
@@ -109,46 +128,19 @@ def rows_of(pieces: Sequence[Held]) -> int:
     return sum(starts[-1] for _, starts in pieces)
 
 
-class _Part(NamedTuple):
-    weights: np.ndarray
-    marks: np.ndarray
-    labels: np.ndarray
-    columns: np.ndarray
-
-
-def _parts(content: np.ndarray, starts: Sequence[int], features: int) -> Iterator[_Part]:
-    """Views of neighbouring parts, of which the first begins with the content."""
-    for first, last in pairwise(starts):
-        rows, at = last - first, (first - starts[0]) * _bytes_a_row(features)
-        ends = np.cumsum([at, rows * _WEIGHT, rows * _MARK, rows * _LABEL, rows * features]).tolist()
-        weights, marks, labels, bins = (content[a:b] for a, b in pairwise(ends))
-        yield _Part(weights.view(np.int64), marks.view(np.uint32), labels, bins.reshape(features, rows))
-
-
 def _chosen(starts: list[int], rank: int, size: int) -> list[int]:
     parts = len(starts) - 1
     return starts[parts * rank // size : parts * (rank + 1) // size + 1]
 
 
-def _read(held: str | bytes, first: int, last: int, each: int) -> np.ndarray:
-    if isinstance(held, bytes):
-        return np.frombuffer(held, np.uint8)[first * each : last * each]
-    try:
-        found = np.fromfile(held, np.uint8, (last - first) * each, offset=first * each)
-    except OSError as error:
-        raise LaunchError(f"{held} cannot be read here ({error}); every node must see the run's folder") from error
-    if found.size != (last - first) * each:
-        raise LaunchError(f"{held} ends too early: {first * each + found.size} bytes, of {last * each} that are wanted")
-    return found
+def _fill(array: np.ndarray, file: Any) -> None:
+    read = file.readinto(array.view(np.uint8))
+    if read < array.nbytes:
+        raise LaunchError(f"{getattr(file, 'name', 'a piece')} ends {array.nbytes - read} bytes before the end of an array")
 
 
 def _bytes_a_row(features: int) -> int:
     return _WEIGHT + _MARK + _LABEL + features
-
-
-def _hashes(ids: np.ndarray, labels: np.ndarray, weights: np.ndarray, columns: np.ndarray) -> tuple[int, int]:
-    one, other = _sums_of_hashes(ids, labels, weights, columns)
-    return int(one), int(other)
 
 
 @compiled

@@ -34,7 +34,7 @@ from iomt_ids.models.histogram.blocks import ID, Block, FrameRows, KnownRows, So
 from iomt_ids.models.histogram.boost import Boosting, BoostShape, boost
 from iomt_ids.models.histogram.forest import Binned, Forest, Shape, Tree, grow
 from iomt_ids.models.histogram.handed import Dealt, deal, deal_here, handed
-from iomt_ids.models.histogram.keep import forest_chunks, found_or_grown
+from iomt_ids.models.histogram.keep import all_trees, forest_chunks, found_or_grown
 from iomt_ids.models.histogram.sketch import Sketch
 from iomt_ids.models.histogram.spread import identity, spread_over
 from iomt_ids.models.vectors import CLASS, WEIGHT, dense_class, values_of
@@ -200,20 +200,26 @@ def _grow_as_tasks(flows: DataFrame, dealt: Dealt, shape: Shape, seed: int, kept
             return [tree for trees in grown for tree in trees]
     tasks = guided(chunks, max(1, context.defaultParallelism))
     with handed(context, [dealt]) as shared:
-        growing = _growing(shared, shape, seed, kept)
-        return context.parallelize(tasks, len(tasks)).flatMap(
-            lambda wanted: [tree for chunk in wanted for tree in growing(chunk)]
-        ).collect()
+        growing, is_kept = _growing(shared, shape, seed, kept), kept.folder is not None
+
+        def grow_some(wanted: list[range]) -> list[Tree]:
+            grown = [tree for chunk in wanted for tree in growing(chunk)]
+            # What is on disk, Spark need not carry while the core waits for its next task.
+            return [] if is_kept else grown
+
+        trees: list[Tree] = context.parallelize(tasks, len(tasks)).flatMap(grow_some).collect()
+    return all_trees(chunks, kept) if is_kept else trees
 
 
 def guided(chunks: Sequence[range], cores: int) -> list[list[range]]:
     """Chunks by tasks, fewer and fewer in each: a task costs some time, and who has no more of them waits for the others.
 
-    Half of what is left, shared by all cores, is the next task (Polychronopoulos and Kuck 1987 take all of it).
+    Two thirds of what is left, shared by all cores, are the next task (Polychronopoulos and Kuck 1987 take all of it): one core
+    may be half as fast as the other, or two thirds as fast as many others, before these wait for it.
     """
     tasks, first = [], 0
     while first < len(chunks):
-        size = max(1, (len(chunks) - first) // (2 * cores))
+        size = max(1, 2 * (len(chunks) - first) // (3 * cores))
         tasks.append(list(chunks[first : first + size]))
         first += size
     return tasks

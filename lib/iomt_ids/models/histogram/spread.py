@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from pyspark.sql import SparkSession
 
-from iomt_ids.contract.errors import LaunchError
 from iomt_ids.distributed.checkpoint import identity_of
 from iomt_ids.distributed.chunks import Chunks
 from iomt_ids.distributed.launch import HorovodLauncher
@@ -28,7 +27,7 @@ from iomt_ids.models.histogram.blocks import Source
 from iomt_ids.models.histogram.boost import Boosting, BoostShape
 from iomt_ids.models.histogram.forest import Forest, Shape
 from iomt_ids.models.histogram.handed import Dealt, deal
-from iomt_ids.models.histogram.keep import FORMAT, forest_chunks, kept_trees
+from iomt_ids.models.histogram.keep import FORMAT, all_trees, forest_chunks, seen
 from iomt_ids.models.histogram.levels import SMALL
 from iomt_ids.models.histogram.ranks import MODEL, boost_rank, boosting_from_bytes, grow_rank
 
@@ -57,9 +56,8 @@ class Spread:
         """A forest, each tree on all ranks; ``small`` as in `levels.grow_together`."""
         job = self._job("forest", shape, seed, train=self._deal(rows))
         self._run(grow_rank, {**job, "small": small})
-        chunks = forest_chunks(shape.trees, job["rows"])
-        found = [kept_trees(wanted, Chunks(self.folder, job["kept"])) for wanted in chunks]
-        return Forest(tuple(tree for trees in self._all(found) for tree in trees), len(self.edges), self.classes)
+        trees = all_trees(forest_chunks(shape.trees, job["rows"]), Chunks(self.folder, job["kept"]))
+        return Forest(tuple(trees), len(self.edges), self.classes)
 
     def boosting(
         self, rows: Source, unseen: Source | None, shape: BoostShape, seed: int
@@ -68,18 +66,13 @@ class Spread:
         held_out = {} if unseen is None else {"unseen": self._deal(unseen)}
         job = self._job("boosting", shape, seed, train=self._deal(rows), **held_out)
         self._run(boost_rank, job)
-        (content,) = self._all([Chunks(self.folder, job["kept"]).load(MODEL)])
+        (content,) = seen([Chunks(self.folder, job["kept"]).load(MODEL)], self.folder)
         return boosting_from_bytes(content, len(self.edges))
 
     def _run(self, function: Callable[..., Any], job: dict[str, Any]) -> None:
         # An executor may have died since: the trees are the same on fewer ranks.
         ranks = max(1, min(self.ranks, self.launcher.slots()))
         self.launcher.run(Work(f"{function.__module__}:{function.__name__}", job, has_tensors=False), ranks)
-
-    def _all(self, found: list[Any]) -> list[Any]:
-        if any(one is None for one in found):
-            raise LaunchError(f"what ranks have learnt is not in {self.folder}; every node must see the run's folder")
-        return found
 
     def _job(self, what: str, shape: Any, seed: int, **sets: Dealt) -> dict[str, Any]:
         return {
