@@ -35,6 +35,7 @@ from pyspark.sql import SparkSession
 from iomt_ids.contract.problem import Problem
 from iomt_ids.distributed.launch import HorovodLauncher, Launcher
 from iomt_ids.distributed.resume import Endurance, ResumingLauncher
+from iomt_ids.distributed.worker import NAME
 from iomt_ids.models.histogram.boost import BoostShape
 from iomt_ids.models.histogram.forest import Shape
 from iomt_ids.models.histogram.keep import trees_to_bytes
@@ -89,15 +90,17 @@ def drive(folder: Path) -> int:
 
 
 def _workers() -> list[psutil.Process]:
-    found = []
-    for process in (*named("iomt_ids.distributed.worker"), *named("pyspark.worker")):
+    """Ranks, or the Python workers if there are none: what a task works in."""
+    ranks, others = [], []
+    # A rank is a fork of a worker, and a worker one of a daemon, which all have the same command line.
+    for process in named("pyspark.worker"):
         with contextlib.suppress(psutil.Error):
             parent = process.parent()
-            # The daemon forks workers, which look like it; env(1) becomes the rank.
-            if parent and ("iomt_ids.distributed.worker" in process.cmdline() or "pyspark.worker" in parent.cmdline()):
-                found.append(process)
-    ranks = [process for process in found if "iomt_ids.distributed.worker" in process.cmdline()]
-    return ranks or found
+            if process.name() == NAME:
+                ranks.append(process)
+            elif parent and "pyspark.worker" in parent.cmdline():
+                others.append(process)
+    return ranks or others
 
 
 class Experiment:

@@ -26,11 +26,12 @@ from typing import IO, Any, cast
 import psutil
 from pyspark import BarrierTaskContext
 
+from iomt_ids.distributed.forked import Forked
 from iomt_ids.distributed.meeting import JOIN_S, all_tell, own_address
 from iomt_ids.distributed.rendezvous import WATCH
 from iomt_ids.distributed.signed import ask
 from iomt_ids.distributed.work import RankResult, Work
-from iomt_ids.distributed.worker import BACKENDS, FACTS, LOST_A_PEER, PAYLOAD, REFUSED
+from iomt_ids.distributed.worker import BACKENDS, FACTS, LOST_A_PEER, PAYLOAD, REFUSED, run
 
 _POLL_S = 0.5
 _PATIENCE_S = 5.0
@@ -40,6 +41,7 @@ _STOPPED_S = 10.0
 _LET_THE_OTHER_SPEAK_S = 6.0
 _LAST_LINES = 25
 LOST_ANOTHER = "lost its connection to another rank"
+Process = subprocess.Popen[bytes] | Forked
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ def _follow(order: Order, rank: int, hosts: list[str], gpu: str) -> tuple[dict[s
 
 def start_rank(
     order: Order, rank: int, hosts: list[str], folder: str, gpu: str, *, within: Sequence[str] = (), interface: str = ""
-) -> subprocess.Popen[bytes]:
+) -> Process:
     """A rank's process, told what to do.
 
     Parameters
@@ -168,13 +170,19 @@ def start_rank(
     interface : str
         The network interface that leads to the other ranks, if it is not the one that leads to the rendezvous from here.
     """
+    order_of_rank = _order_of(order, rank, hosts, folder, gpu)
+    # A fork has what is imported here, which would take a third of a second. TensorFlow has threads, which a fork has not.
+    if not order.work.has_tensors and not within and sys.platform == "linux":
+        return Forked(lambda: run(order_of_rank))
     # What TensorFlow writes beside itself and removes when Python ends, which a rank does not: it exits at once.
     environment = {"TMPDIR": folder, **BACKENDS[order.backend].prepare(Path(folder))}
     command = _command(order, rank, hosts, environment, interface or _interface(order.host, order.port))
     process = subprocess.Popen(
         [*within, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
     )
-    _hand_over(process, order, rank, hosts, folder, gpu)
+    # If it died at once, _wait sees how.
+    with contextlib.suppress(BrokenPipeError), cast(IO[bytes], process.stdin) as pipe:
+        pipe.write(json.dumps(order_of_rank).encode())
     return process
 
 
@@ -202,24 +210,19 @@ def _interface(host: str, port: int) -> str:
     raise OSError(f"no network interface has the address {own}")
 
 
-def _hand_over(
-    process: subprocess.Popen[bytes], order: Order, rank: int, hosts: list[str], folder: str, gpu: str
-) -> None:
-    order_of_rank = {
+def _order_of(order: Order, rank: int, hosts: list[str], folder: str, gpu: str) -> dict[str, Any]:
+    return {
         **_place_of(order, rank), "function": order.work.function, "job": order.work.job, "folder": folder,
         "parent": os.getpid(), "gpu": gpu, "backend": order.backend, "ranks_on_host": hosts.count(hosts[rank]),
         "timeout_s": order.timeout_s, "has_tensors": order.work.has_tensors,
     }
-    # If it died at once, _wait sees how.
-    with contextlib.suppress(BrokenPipeError), cast(IO[bytes], process.stdin) as pipe:
-        pipe.write(json.dumps(order_of_rank).encode())
 
 
 def _place_of(order: Order, rank: int) -> dict[str, Any]:
     return {"rank": rank, "size": order.size, "rendezvous": [order.host, order.port], "key": order.key.hex()}
 
 
-def _wait(process: subprocess.Popen[bytes], reader: threading.Thread, order: Order, rank: int) -> str:
+def _wait(process: Process, reader: threading.Thread, order: Order, rank: int) -> str:
     """Wait for the process to end by itself, and say nothing; or say why it is not worth waiting for.
 
     Who reads what it says hears of its end at once, while waiting for a process is asking again and again.
@@ -276,7 +279,7 @@ def _tell(order: Order, method: str, rank: int, failure: str = "", *, is_final: 
     return "nobody there" if answer is None else "go on" if answer[0] == 200 else "stop"
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
+def _kill(process: Process) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

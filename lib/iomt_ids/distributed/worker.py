@@ -1,4 +1,4 @@
-"""One rank, as a process: ``python -m iomt_ids.distributed.worker``, started by `barrier`, told all by stdin."""
+"""One rank, as a process: ``python -m iomt_ids.distributed.worker``, told all by stdin, or a fork; see `barrier.start_rank`."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ FACTS, PAYLOAD = "facts.json", "payload.bin"
 LOST_A_PEER = 75
 # EX_DATAERR: it would fail again.
 REFUSED = 65
+# What the process is called, wherever it comes from.
+NAME = "iomt-ids-rank"
 BACKENDS: dict[str, Any] = {"horovod": HorovodBackend, "tensorflow": TensorflowBackend, "ring": RingBackend}
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 
 
-def main() -> int:
+def run(order: dict[str, Any]) -> int:
     """Run the rank; 0, `LOST_A_PEER`, `REFUSED`, or 1 with a traceback on stderr."""
-    order: dict[str, Any] = json.load(sys.stdin)
-    _die_with(order["parent"])
+    _be_child_of(order["parent"])
     backend = BACKENDS[order["backend"]]
     if order["has_tensors"]:
         from iomt_ids.distributed.tensors import load_tensorflow
@@ -55,8 +56,9 @@ def call(function: str, job: dict[str, Any], ranks: Any) -> tuple[dict[str, Any]
     return getattr(importlib.import_module(module), name)(job, ranks)
 
 
-def _die_with(parent: int) -> None:
-    """Ask the kernel to kill this process when its parent dies, however that happens."""
+def _be_child_of(parent: int) -> None:
+    """Have a name, and ask the kernel to kill this process when its parent dies, however that happens."""
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, NAME.encode())
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit("the process that started this rank has already gone")
@@ -68,7 +70,7 @@ def _write(folder: Path, facts: dict[str, Any], payload: bytes) -> None:
 
 
 if __name__ == "__main__":
-    status = main()
+    status = run(json.load(sys.stdin))
     sys.stdout.flush()
     sys.stderr.flush()
     # Threads of the collectives may wait for a rank that is dead; they are not waited for.
