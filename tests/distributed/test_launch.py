@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ from pyspark.sql import SparkSession
 from iomt_ids.contract.errors import ConfigError, LaunchError, RankLostError
 from iomt_ids.distributed.barrier import place
 from iomt_ids.distributed.collective import own_port
-from iomt_ids.distributed.launch import InProcessLauncher, Launcher, TensorflowLauncher, launcher_of
+from iomt_ids.distributed.launch import InProcessLauncher, Launcher, SocketLauncher, TensorflowLauncher, launcher_of
 from iomt_ids.distributed.work import RankResult, Work
+from iomt_ids.distributed.worker import NAME
 from iomt_ids.models.dense_net import Params
 from tests.distributed.test_train import _write
 
@@ -36,9 +37,16 @@ def ranks_module(spark: SparkSession) -> str:
     return "faulty_ranks"
 
 
-@pytest.fixture(scope="module", params=_ON_SPARK)
+class Forking(SocketLauncher):
+    """Ranks without tensors are forks of Python workers."""
+
+    def run(self, work: Work, ranks: int) -> list[RankResult]:
+        return super().run(replace(work, has_tensors=False), ranks)
+
+
+@pytest.fixture(scope="module", params=[*_ON_SPARK, "forked"])
 def launcher(request: pytest.FixtureRequest, spark: SparkSession) -> Launcher:
-    return launcher_of(request.param, spark)
+    return Forking(spark) if request.param == "forked" else launcher_of(request.param, spark)
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +147,7 @@ def _listening() -> set[int]:
 
 def _is_python(process: psutil.Process) -> bool:
     # Java opens a port for a new Python worker now and then.
-    return "python" in process.name()
+    return "python" in process.name() or process.name() == NAME
 
 
 @pytest.mark.parametrize(

@@ -105,16 +105,22 @@ def real_rows(folder, split):
     return np.concatenate(tables), np.array(names)
 
 
-def test_on_real_rows_it_is_as_good_as_scikit_learns(real_data):
+SEEDS, DRAWN = 20, 10_000
+
+
+def test_on_real_rows_it_is_as_good_as_scikit_learns_over_twenty_seeds(real_data):
     known, names = real_rows(real_data, "train")
     unseen, truth = real_rows(real_data, "test")
     classes, labels = np.unique(names, return_inverse=True)
-    dice = np.random.default_rng(0)
-    keep = np.sort(dice.permutation(len(labels))[:40_000])
-    known, labels = known[keep], labels[keep]
-    theirs = RandomForestClassifier(40, max_depth=14, random_state=0, n_jobs=2).fit(known, labels).predict(unseen)
-    binned = bin_all(known, labels, len(classes), 128)
-    ours = ForestScorer(grow_threaded(binned, Shape(40, 14, 128, "sqrt", 1), 0, threads=2)).probabilities(unseen)[1]
-    marks = [f1_score(truth, classes[said], average="macro", zero_division=0) for said in (ours, theirs)]
     assert len(classes) >= 10
-    assert marks[0] >= marks[1] - 0.01
+    better = []
+    for seed in range(SEEDS):
+        # Of other rows each, as a forest of another seed alone varies less than one of another day.
+        keep = np.sort(np.random.default_rng(seed).permutation(len(labels))[:DRAWN])
+        theirs = RandomForestClassifier(20, max_depth=14, random_state=seed, n_jobs=2).fit(known[keep], labels[keep])
+        binned = bin_all(known[keep], labels[keep], len(classes), 128)
+        ours = ForestScorer(grow_threaded(binned, Shape(20, 14, 128, "sqrt", 1), seed, threads=2))
+        said = ours.probabilities(unseen)[1], theirs.predict(unseen)
+        marks = [f1_score(truth, classes[one], average="macro", zero_division=0) for one in said]
+        better.append(marks[0] - marks[1])
+    assert np.mean(better) >= -0.003, better

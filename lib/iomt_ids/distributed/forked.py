@@ -68,6 +68,8 @@ def _become(run: Callable[[], int], writing: int) -> None:
     os.dup2(nothing, 0)
     for own in (1, 2):
         os.dup2(writing, own)
+    # Its parent's may lead elsewhere, and hold what that has not yet said.
+    sys.stdout, sys.stderr = (os.fdopen(own, "w", buffering=1, closefd=False) for own in (1, 2))
     # Not closed: an object that is forgotten closes its number, whoever has that by then.
     for number in (int(file.name) for file in Path("/proc/self/fd").iterdir()):
         if number > 2:
