@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -141,8 +142,11 @@ def nobody_stays(tmp_path: Path) -> Iterator[Path]:
 
 
 def _listening() -> set[int]:
-    family = [psutil.Process(), *psutil.Process().children(recursive=True)]
-    return {c.laddr.port for p in family for c in p.net_connections() if c.status == psutil.CONN_LISTEN and _is_python(p)}
+    ports = set()
+    for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):  # Spark ends the worker of a cancelled task when it likes
+            ports |= {c.laddr.port for c in process.net_connections() if c.status == psutil.CONN_LISTEN and _is_python(process)}
+    return ports
 
 
 def _is_python(process: psutil.Process) -> bool:
