@@ -4,14 +4,12 @@
 
 Prints one JSON line for the forest and one for boosting, each with its bins shared with every executor and spread over ranks,
 or for those of them that are named: `forest-shared`, `forest-spread`, `boosting-shared`, `boosting-spread`.
-A standalone cluster of its own has two workers, each held to one core; the driver runs beside them, on the same two cores.
-`ratio` is the seconds of one executor over those of two (2: nothing is lost), the median of interleaved pairs of fresh
-applications; `low` and `high` are the extremes. What Java compiles for the first minutes would be compiled by each executor and
-by the driver, at some time in one fit or in another: fits of a few trees come first, one for each executor, and Java compiles
-with C1 alone, which has then done most of it. `ceiling` is what a second core is worth to processes that share nothing but the
-machine: a few trees of the same rows grown by one, and as many by each of two at once, the median of one such pair after each
-of the others. `same` says that trees are the same, bit for bit, on one and on two. Finished trees are kept on disk as the job
-keeps them. Rows are those of `benchmarks/forest.py`, as a table of the train split in Parquet.
+A standalone cluster of its own has two workers, each held to one core; the driver runs beside them. `ratio` is the seconds
+of one executor over those of two (2: nothing is lost), the median of interleaved pairs of fresh applications, each after a
+fit of a few trees; `low` and `high` are the extremes. `ceiling` is what a second core is worth to processes that share nothing
+but the machine: a few trees of the same rows grown by one, and as many by each of two at once, the median of one such pair
+after each of the others. `same` says that trees are the same, bit for bit, on one and on two. Finished trees are kept on
+disk as the job keeps them. Rows are those of `benchmarks/forest.py`, as a table of the train split in Parquet.
 """
 
 from __future__ import annotations
@@ -21,7 +19,6 @@ import itertools
 import json
 import multiprocessing
 import os
-import re
 import statistics
 import sys
 import tempfile
@@ -45,7 +42,6 @@ _SHAPES = {"forest": Shape(100, 10, 128, "sqrt", 1), "boosting": BoostShape(20, 
 # Compiled code, Python's workers and the rows' pages are there afterwards.
 _FEW = {"forest": replace(_SHAPES["forest"], trees=8), "boosting": replace(_SHAPES["boosting"], rounds=2)}
 _FILES, _SEED, _LONGEST_S = 4, 1, 1800.0
-_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
 
 def drive(folder: Path) -> int:
@@ -67,12 +63,10 @@ def drive(folder: Path) -> int:
 def _application(folder: Path, properties: Path, executors: int, fits: list[str]) -> dict[str, dict[str, Any]]:
     """Seconds and trees of every fit."""
     own = folder / f"{executors}.conf"
-    common = properties.read_text(encoding="utf-8")
-    settings = re.sub(r"^spark\.(driver|executor)\.extraJavaOptions", rf"\g<0> {_JAVA}", common, flags=re.MULTILINE)
-    own.write_text(f"{settings}\nspark.cores.max {executors}\n", encoding="utf-8")
+    own.write_text(properties.read_text(encoding="utf-8") + f"\nspark.cores.max {executors}\n", encoding="utf-8")
     driver, found = Driver(folder, own, __file__), {}
     for fit in fits:
-        for shapes in (*["few"] * executors, "all"):
+        for shapes in ("few", "all"):
             driver.train(f"{fit.replace('-', ' ')} {shapes}")
             found[fit] = driver.wait(_LONGEST_S)
             if "trees" not in found[fit]:

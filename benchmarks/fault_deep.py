@@ -39,6 +39,7 @@ from pyspark.sql import SparkSession
 from iomt_ids.distributed.launch import HorovodLauncher
 from iomt_ids.distributed.resume import Endurance, ResumingLauncher
 from iomt_ids.distributed.work import Work
+from iomt_ids.distributed.worker import NAME
 from iomt_ids.models.dense_net import Params
 from iomt_ids.runtime import standalone
 from iomt_ids.runtime.place import find_java, spark_command
@@ -171,9 +172,19 @@ def named(word: str) -> list[psutil.Process]:
     return found
 
 
+def ranks() -> list[psutil.Process]:
+    """Processes of this experiment that are ranks, whether they have a command line of their own or are forks."""
+    found = []
+    for process in named(""):
+        with contextlib.suppress(psutil.Error):
+            if process.name() == NAME:
+                found.append(process)
+    return found
+
+
 MINE: set[int] = set()
 _VICTIMS: dict[str, Callable[[Driver], list[psutil.Process]]] = {
-    "rank": lambda _: [p for p in named("iomt_ids.distributed.worker") if "python" in p.name()],
+    "rank": lambda _: ranks(),
     "executor": lambda _: named("CoarseGrainedExecutorBackend"),
     "driver": Driver.family,
 }

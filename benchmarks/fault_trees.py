@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pyarrow as pa
-from fault_deep import MINE, Driver, named, own_cluster, say
+from fault_deep import MINE, Driver, named, own_cluster, ranks, say
 from forest import problem_of
 from pyarrow import parquet as pq
 from pyspark.sql import SparkSession
@@ -35,7 +35,6 @@ from pyspark.sql import SparkSession
 from iomt_ids.contract.problem import Problem
 from iomt_ids.distributed.launch import HorovodLauncher, Launcher
 from iomt_ids.distributed.resume import Endurance, ResumingLauncher
-from iomt_ids.distributed.worker import NAME
 from iomt_ids.models.histogram.boost import BoostShape
 from iomt_ids.models.histogram.forest import Shape
 from iomt_ids.models.histogram.keep import trees_to_bytes
@@ -91,16 +90,14 @@ def drive(folder: Path) -> int:
 
 def _workers() -> list[psutil.Process]:
     """Ranks, or the Python workers if there are none: what a task works in."""
-    ranks, others = [], []
-    # A rank is a fork of a worker, and a worker one of a daemon, which all have the same command line.
+    found = []
+    # A daemon forks workers, which have its command line.
     for process in named("pyspark.worker"):
         with contextlib.suppress(psutil.Error):
             parent = process.parent()
-            if process.name() == NAME:
-                ranks.append(process)
-            elif parent and "pyspark.worker" in parent.cmdline():
-                others.append(process)
-    return ranks or others
+            if parent and "pyspark.worker" in parent.cmdline():
+                found.append(process)
+    return ranks() or found
 
 
 class Experiment:

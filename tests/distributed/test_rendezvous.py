@@ -129,6 +129,16 @@ def test_a_rank_that_has_ended_is_not_silent(server: Rendezvous) -> None:
     assert server.silent_ranks(60.0) == []
 
 
+def test_a_rank_may_run_from_the_moment_its_executor_comes_until_it_tells_the_end(server: Rendezvous) -> None:
+    assert not server.is_any_running()
+    for rank in (0, 1):
+        _ask(server, "POST", f"/watch/{rank}")
+    _end(server, 1, "")
+    assert server.is_any_running()
+    _end(server, 0, "")
+    assert not server.is_any_running()
+
+
 def test_who_has_not_come_is_missed_before_those_who_wait_for_him(server: Rendezvous) -> None:
     _ask(server, "POST", "/watch/0")
     assert server.missing_ranks(2) == [1]

@@ -105,6 +105,21 @@ def real_rows(folder, split):
     return np.concatenate(tables), np.array(names)
 
 
+def test_on_real_rows_it_is_as_good_as_scikit_learns(real_data):
+    known, names = real_rows(real_data, "train")
+    unseen, truth = real_rows(real_data, "test")
+    classes, labels = np.unique(names, return_inverse=True)
+    dice = np.random.default_rng(0)
+    keep = np.sort(dice.permutation(len(labels))[:40_000])
+    known, labels = known[keep], labels[keep]
+    theirs = RandomForestClassifier(40, max_depth=14, random_state=0, n_jobs=2).fit(known, labels).predict(unseen)
+    binned = bin_all(known, labels, len(classes), 128)
+    ours = ForestScorer(grow_threaded(binned, Shape(40, 14, 128, "sqrt", 1), 0, threads=2)).probabilities(unseen)[1]
+    marks = [f1_score(truth, classes[said], average="macro", zero_division=0) for said in (ours, theirs)]
+    assert len(classes) >= 10
+    assert marks[0] >= marks[1] - 0.01
+
+
 SEEDS, DRAWN = 20, 10_000
 
 

@@ -130,9 +130,6 @@ def place(hosts: list[str], rank: int) -> dict[str, int]:
 
 
 def _follow(order: Order, rank: int, hosts: list[str], gpu: str) -> tuple[dict[str, Any], bytes]:
-    # Before there is a process: who ends the launch waits for those of which it has heard.
-    if _tell(order, "GET", rank) == "stop":
-        raise _EndedError("was stopped before it started")
     with tempfile.TemporaryDirectory(prefix="iomt-ids-rank-") as folder:
         process = start_rank(order, rank, hosts, folder, gpu)
         lines: deque[bytes] = deque(maxlen=_LAST_LINES)

@@ -94,8 +94,8 @@ class Rendezvous:
         return self._server.watch.silent_ranks(limit_s)
 
     def is_any_running(self) -> bool:
-        """Whether there are ranks that ran and have not ended, as far as their executors have told."""
-        return bool(self._server.watch.silent_ranks(0.0))
+        """Whether there are ranks that may run: whose executors have come, and have not told their end."""
+        return self._server.watch.is_any_running()
 
     def missing_ranks(self, ranks: int) -> list[int]:
         """Ranks whose executor has not said a word; if all have, those that have not started their rank."""
@@ -110,6 +110,7 @@ class _Watch:
         self._heard: dict[int, float] = {}
         self._started: set[int] = set()
         self._ran: set[int] = set()
+        self._ended: set[int] = set()
         self._lock = threading.Lock()
 
     def start(self, rank: int) -> None:
@@ -128,6 +129,7 @@ class _Watch:
     def end(self, rank: int, failure: str, is_final: bool) -> None:
         with self._lock:
             self._ran.add(rank)
+            self._ended.add(rank)
             self._heard.pop(rank, None)
             if failure:
                 self._fail(Failure(rank, failure, is_final))
@@ -135,6 +137,10 @@ class _Watch:
     def silent_ranks(self, limit_s: float) -> list[int]:
         with self._lock:
             return sorted(r for r, moment in self._heard.items() if time.monotonic() - moment > limit_s)
+
+    def is_any_running(self) -> bool:
+        with self._lock:
+            return bool(self._started - self._ended)
 
     def missing_ranks(self, ranks: int) -> list[int]:
         with self._lock:

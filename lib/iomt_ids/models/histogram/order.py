@@ -67,7 +67,8 @@ def side_by_side(
     """
     order, ordered = neighbours([columns], labels, edges, classes), np.empty_like(columns)
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda column, into: column.take(order, out=into), columns, ordered))
+        # Places are right; of an array to be filled NumPy makes a copy for as long as it may have to raise.
+        list(pool.map(lambda column, into: column.take(order, out=into, mode="clip"), columns, ordered))
     return Binned(ordered, labels[order], weights[order], marks[order], edges, classes)
 
 

@@ -82,7 +82,7 @@ def write_piece(
     column, ordered = np.empty((2, labels.size), np.uint8)
     for feature in range(len(edges)):
         np.concatenate([columns[feature] for *_, columns in blocks], out=column)
-        # Places are right; of an array to be filled NumPy makes a copy for as long as it may have to raise.
+        # As in `order.side_by_side`.
         write(_WEIGHT + _MARK + _LABEL + feature, column.take(order, out=ordered, mode="clip"))
     hashes = [_sums_of_hashes(*block) for block in blocks]
     return Piece(starts, (sum(int(one) for one, _ in hashes) % 2**64, sum(int(other) for _, other in hashes) % 2**64))
@@ -100,6 +100,7 @@ def read_pieces(
     """
     chosen = [_chosen(starts, rank, size) for _, starts in pieces]
     rows, features, at = sum(starts[-1] - starts[0] for starts in chosen), len(edges), 0
+    each = _bytes_a_row(features)
     whole = Binned(
         np.empty((features, rows), np.uint8), np.empty(rows, np.uint8), np.empty(rows, np.int64), np.empty(rows, np.uint32),
         edges, classes,
@@ -107,11 +108,14 @@ def read_pieces(
     for (held, _), starts in zip(pieces, chosen, strict=True):
         try:
             with io.BytesIO(held) if isinstance(held, bytes) else Path(held).open("rb") as file:
-                file.seek(starts[0] * _bytes_a_row(features))
+                file.seek(starts[0] * each)
                 for first, last in pairwise(starts):
                     here = slice(at, at := at + last - first)
                     for into in (whole.weights, whole.marks, whole.labels, *whole.columns):
-                        _fill(into[here], file)
+                        file.readinto(into[here].view(np.uint8))
+                if file.tell() < starts[-1] * each:
+                    said = f"{file.tell()} bytes, of {starts[-1] * each} that are wanted"
+                    raise LaunchError(f"{held!s} ends too early: {said}")
         except OSError as error:
             raise LaunchError(f"{held!s} cannot be read here ({error}); every node must see the run's folder") from error
     return whole
@@ -131,12 +135,6 @@ def rows_of(pieces: Sequence[Held]) -> int:
 def _chosen(starts: list[int], rank: int, size: int) -> list[int]:
     parts = len(starts) - 1
     return starts[parts * rank // size : parts * (rank + 1) // size + 1]
-
-
-def _fill(array: np.ndarray, file: Any) -> None:
-    read = file.readinto(array.view(np.uint8))
-    if read < array.nbytes:
-        raise LaunchError(f"{getattr(file, 'name', 'a piece')} ends {array.nbytes - read} bytes before the end of an array")
 
 
 def _bytes_a_row(features: int) -> int:

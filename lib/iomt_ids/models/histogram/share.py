@@ -214,12 +214,11 @@ def _grow_as_tasks(flows: DataFrame, dealt: Dealt, shape: Shape, seed: int, kept
 def guided(chunks: Sequence[range], cores: int) -> list[list[range]]:
     """Chunks by tasks, fewer and fewer in each: a task costs some time, and who has no more of them waits for the others.
 
-    Two thirds of what is left, shared by all cores, are the next task (Polychronopoulos and Kuck 1987 take all of it): one core
-    may be half as fast as the other, or two thirds as fast as many others, before these wait for it.
+    Half of what is left, shared by all cores, is the next task (Polychronopoulos and Kuck 1987 take all of it).
     """
     tasks, first = [], 0
     while first < len(chunks):
-        size = max(1, 2 * (len(chunks) - first) // (3 * cores))
+        size = max(1, (len(chunks) - first) // (2 * cores))
         tasks.append(list(chunks[first : first + size]))
         first += size
     return tasks
