@@ -30,7 +30,7 @@ from iomt_ids.distributed.forked import Forked
 from iomt_ids.distributed.meeting import JOIN_S, all_tell, own_address
 from iomt_ids.distributed.rendezvous import WATCH
 from iomt_ids.distributed.signed import ask
-from iomt_ids.distributed.work import RankResult, Work
+from iomt_ids.distributed.work import RankResult, Work, named
 from iomt_ids.distributed.worker import BACKENDS, FACTS, LOST_A_PEER, PAYLOAD, REFUSED, run
 
 _POLL_S = 0.5
@@ -173,6 +173,8 @@ def start_rank(
     order_of_rank = _order_of(order, rank, hosts, folder, gpu)
     # A fork has what is imported here, which would take a third of a second. TensorFlow has threads, which a fork has not.
     if not order.work.has_tensors and not within and sys.platform == "linux":
+        if order.work.load:
+            named(order.work.load)()
         return Forked(lambda: run(order_of_rank))
     # What TensorFlow writes beside itself and removes when Python ends, which a rank does not: it exits at once.
     environment = {"TMPDIR": folder, **BACKENDS[order.backend].prepare(Path(folder))}

@@ -22,8 +22,7 @@ from iomt_ids.contract.errors import ConfigError, LaunchError, RankLostError
 from iomt_ids.distributed.barrier import LOST_ANOTHER, Order
 from iomt_ids.distributed.rendezvous import Failure, Rendezvous
 from iomt_ids.distributed.stage import Stage
-from iomt_ids.distributed.work import LAUNCHERS, Alone, RankResult, Work
-from iomt_ids.distributed.worker import call
+from iomt_ids.distributed.work import LAUNCHERS, Alone, RankResult, Work, named
 
 _LOOPBACK = "127.0.0.1"
 # Executors of a cluster register after the session has started.
@@ -69,7 +68,7 @@ class InProcessLauncher:
                 f"{ranks} ranks are wanted but this launcher has 1 slot: this very process; set models.dense_net.ranks=1"
             )
         started = time.monotonic()
-        facts, payload = call(work.function, work.job, Alone())
+        facts, payload = named(work.function)(work.job, Alone())
         seconds = round(time.monotonic() - started, 3)
         return [RankResult(0, socket.gethostname(), "this process", seconds, facts, payload)]
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -25,11 +26,20 @@ class Work:
     has_tensors : bool
         Whether ranks need more than sums of arrays. Those that do not are joined by `ring`, whatever joins the others, and
         start without TensorFlow.
+    load : str
+        A function by its name, or none: ``name()`` has loaded what takes long to load, in a process whose forks are to have it.
     """
 
     function: str
     job: dict[str, Any]
     has_tensors: bool = True
+    load: str = ""
+
+
+def named(function: str) -> Callable[..., Any]:
+    """What is called ``package.module:name``."""
+    module, name = function.split(":")
+    return cast(Callable[..., Any], getattr(importlib.import_module(module), name))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib
 import json
 import os
 import signal
@@ -16,6 +15,7 @@ from iomt_ids.contract.errors import IomtIdsError
 from iomt_ids.distributed.collective import TensorflowBackend
 from iomt_ids.distributed.communicate import HorovodBackend
 from iomt_ids.distributed.ring import RingBackend
+from iomt_ids.distributed.work import named
 
 FACTS, PAYLOAD = "facts.json", "payload.bin"
 # EX_TEMPFAIL: it would have worked, had another rank not died.
@@ -38,7 +38,7 @@ def run(order: dict[str, Any]) -> int:
         load_tensorflow(threads=max(1, len(os.sched_getaffinity(0)) // order["ranks_on_host"]), gpu=order["gpu"])
     try:
         with backend.join(order) as ranks:
-            facts, payload = call(order["function"], order["job"], ranks)
+            facts, payload = named(order["function"])(order["job"], ranks)
             _write(Path(order["folder"]), facts, payload)
     except IomtIdsError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
@@ -48,12 +48,6 @@ def run(order: dict[str, Any]) -> int:
         traceback.print_exc()
         return LOST_A_PEER if backend.is_loss(error) else 1
     return 0
-
-
-def call(function: str, job: dict[str, Any], ranks: Any) -> tuple[dict[str, Any], bytes]:
-    """Call ``package.module:name`` for this rank."""
-    module, name = function.split(":")
-    return getattr(importlib.import_module(module), name)(job, ranks)
 
 
 def _be_child_of(parent: int) -> None:

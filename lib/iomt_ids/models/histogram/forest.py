@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,10 +13,13 @@ from typing import Any
 import numpy as np
 
 from iomt_ids.contract.errors import ConfigError, ContractError
-from iomt_ids.models.histogram.grow import bootstrap_counts, grow_tree, mix
+from iomt_ids.models.histogram.grow import bootstrap_rows, grow_tree, mix
+from iomt_ids.models.histogram.memory import Memory, first_of
 
 MOST_WEIGHT = 2**31 - 1
 _SEEN, _DRAWN = 1, 2
+# A thread's memory for trees.
+_OWN = threading.local()
 
 
 @dataclass(frozen=True)
@@ -188,15 +192,16 @@ def grow(binned: Binned, shape: Shape, seed: int, wanted: Iterable[int]) -> list
     """
     n_bins = np.array([e.size + 1 for e in binned.edges], np.int64)
     per_node = features_wanted(shape.features_per_node, len(binned.edges))
-    grown = []
+    memory: Memory = _OWN.__dict__.setdefault("memory", Memory())
+    room, grown = memory.room(binned.labels.size), []
     for index in wanted:
         bag, drawn = seeds_of(seed, index)
-        counts = bootstrap_counts(binned.weights, binned.marks, bag)
-        if int(counts.sum(dtype=np.int64)) > MOST_WEIGHT or (counts.size and counts.max() >= 2**24):
+        n, total, most = bootstrap_rows(binned.labels, binned.weights, binned.marks, bag, *room[:2])
+        if total > MOST_WEIGHT or most >= 2**24:
             raise ContractError("random_forest: more than 2**31 - 1 rows, or one row more than 2**24 times")
         feature, cut, right, found, gain = grow_tree(
-            binned.columns, n_bins, binned.labels, counts, binned.classes, shape.depth, per_node,
-            shape.rows_per_leaf, drawn, np.uint64(1),
+            binned.columns, n_bins, first_of(room, n), binned.classes, shape.depth, per_node, shape.rows_per_leaf, drawn,
+            np.uint64(1),
         )
         threshold = thresholds_of(binned.edges, feature, cut)
         grown.append(Tree(feature, threshold, right, found.astype(np.int64), gain))

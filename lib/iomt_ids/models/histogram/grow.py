@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from iomt_ids.distributed.compiled import compiled, inlined
+from iomt_ids.models.histogram.memory import Room
 
 # A split must lower the Gini impurity by more than rounding does.
 LEAST_GAIN = 1e-12
@@ -19,6 +20,8 @@ _GOLDEN, _FIRST, _SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1C
 _S32, _S30, _S27, _S31, _S11 = np.uint64(32), np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11)
 # Weights are counted modulo 2**32.
 PLUS, MINUS = np.uint32(1), np.uint32(2**32 - 1)
+# Rows whose draws stay in the nearest cache.
+_DRAWN_AT_ONCE = 16384
 # P(Poisson(1) <= k) for k = 0..11, in 2**-53; what is left weighs less than 1e-9.
 _POISSON = np.ceil(2.0**53 * np.cumsum(np.exp(-1.0) / np.cumprod(np.concatenate([[1.0], np.arange(1.0, 12.0)])))).astype(np.int64)
 
@@ -54,18 +57,52 @@ def _drawn(place: np.uint64) -> Any:
 
 
 @compiled
-def bootstrap_counts(weights: np.ndarray, marks: np.ndarray, seed: np.uint64) -> Any:
-    """How often a tree sees each row: Poisson(1) for each of the rows that a weight stands for, drawn by its mark."""
-    counts = np.empty(weights.size, np.uint32)
+def _draw_times(weights: np.ndarray, marks: np.ndarray, seed: np.uint64, times: np.ndarray) -> None:
     # Most rows stand for themselves alone, and a loop without another in it is compiled for several rows at once.
-    for row in range(weights.size):
-        counts[row] = _drawn(mix(seed ^ mix(np.uint64(marks[row])))) * np.uint32(weights[row] > 0)
-    for row in range(weights.size):
-        if weights[row] > 1:
-            place = mix(seed ^ mix(np.uint64(marks[row])))
-            for copy in range(1, weights[row]):
-                counts[row] += _drawn(place + np.uint64(copy))
-    return counts
+    for i in range(weights.size):
+        times[i] = _drawn(mix(seed ^ mix(np.uint64(marks[i])))) * np.uint32(weights[i] > 0)
+    for i in range(weights.size):
+        if weights[i] > 1:
+            place = mix(seed ^ mix(np.uint64(marks[i])))
+            for copy in range(1, weights[i]):
+                times[i] += _drawn(place + np.uint64(copy))
+
+
+@compiled
+def bootstrap_rows(
+    labels: np.ndarray, weights: np.ndarray, marks: np.ndarray, seed: np.uint64, rows: np.ndarray, codes: np.ndarray
+) -> Any:
+    """Rows that a tree sees: Poisson(1) times for each of the rows that one stands for, drawn by its mark.
+
+    Parameters
+    ----------
+    labels, weights, marks : ndarray, shape (rows,)
+        See `forest.Binned`.
+    seed : uint64
+        Of the tree's bootstrap.
+    rows, codes : ndarray of uint32, shape (rows,)
+        Their first places are filled with the rows that are seen, and in one word with how often and their class.
+
+    Returns
+    -------
+    n, total, most : int
+        How many are seen; how often, all together; and the one that is seen most, which is too much from 2**24.
+    """
+    n: Any = 0
+    total: Any = 0
+    most = np.uint32(0)
+    times = np.empty(_DRAWN_AT_ONCE, np.uint32)
+    for start in range(0, labels.size, _DRAWN_AT_ONCE):
+        here = slice(start, min(start + _DRAWN_AT_ONCE, labels.size))
+        label = labels[here]
+        _draw_times(weights[here], marks[here], seed, times)
+        for i in range(label.size):
+            rows[n], codes[n] = start + i, (times[i] << np.uint32(8)) | np.uint32(label[i])
+            n += np.int64(times[i] > 0)
+        for i in range(label.size):
+            total += np.int64(times[i])
+            most = max(most, times[i])
+    return n, total, most
 
 
 @compiled
@@ -208,20 +245,15 @@ def gain_of(score: float, totals: np.ndarray) -> float:
     return (score - squares / weight) / weight
 
 
-@compiled
-def in_bag(labels: np.ndarray, weights: np.ndarray) -> Any:
-    """Rows that count, and in one word each how often and their class."""
-    rows, codes = np.empty(labels.size, np.uint32), np.empty(labels.size, np.uint32)
-    n: Any = 0
-    for i in range(labels.size):
-        rows[n], codes[n] = i, (weights[i] << np.uint32(8)) | np.uint32(labels[i])
-        n += np.int64(weights[i] > 0)
-    return rows[:n], codes[:n]
+def once(labels: np.ndarray) -> Room:
+    """All rows of these classes, each seen once, for `grow_tree`."""
+    rows, codes = np.arange(labels.size, dtype=np.uint32), labels.astype(np.uint32) | np.uint32(1 << 8)
+    return rows, codes, np.empty_like(rows), np.empty_like(codes)
 
 
 @compiled
 def class_weights(codes: np.ndarray, classes: int) -> Any:
-    """Weighted rows of each class, from the words of `in_bag`."""
+    """Weighted rows of each class, from the words of `bootstrap_rows`."""
     totals = np.zeros(classes, np.int64)
     for code in codes:
         totals[code & np.uint32(255)] += np.int64(code >> np.uint32(8))
@@ -229,24 +261,48 @@ def class_weights(codes: np.ndarray, classes: int) -> Any:
 
 
 @compiled
-def put_columns(columns: np.ndarray, rows: np.ndarray, into: np.ndarray) -> None:
-    """Write bins of some rows, feature by feature as those of all rows are; three features at a time, as `add_rows`."""
+def put_columns(
+    columns: np.ndarray, rows: np.ndarray, ends: np.ndarray, into: np.ndarray, places: np.ndarray, steps: np.ndarray
+) -> None:
+    """Write bins of the rows of some nodes, of each feature by feature as those of all rows are.
+
+    Three features at a time, as `add_rows`, and of all nodes: they have lines of the cache in common.
+
+    Parameters
+    ----------
+    columns : ndarray of uint8, shape (features, rows)
+    rows : ndarray of uint32
+        Of one node after the other.
+    ends : ndarray of int64, shape (nodes,)
+        Where each node's end.
+    into : ndarray of uint8
+    places, steps : ndarray of int64, shape (nodes,)
+        Where each node's first feature is put, and how many bytes after it the next.
+    """
     n: Any = columns.shape[0]
     for f in range(0, n - 2, 3):
         of_one, of_other, of_third = columns[f], columns[f + 1], columns[f + 2]
-        one, other, third = into[f], into[f + 1], into[f + 2]
-        for i in range(rows.size):
-            row = rows[i]
-            one[i], other[i], third[i] = of_one[row], of_other[row], of_third[row]
+        start: Any = 0
+        for node in range(ends.size):
+            mine, at, step = rows[start : ends[node]], places[node], steps[node]
+            one, other, third = into[at + f * step :], into[at + (f + 1) * step :], into[at + (f + 2) * step :]
+            for i in range(mine.size):
+                row = mine[i]
+                one[i], other[i], third[i] = of_one[row], of_other[row], of_third[row]
+            start = ends[node]
     for f in range(n - n % 3, n):
-        for i in range(rows.size):
-            into[f, i] = columns[f, rows[i]]
+        start = 0
+        for node in range(ends.size):
+            mine, last = rows[start : ends[node]], into[places[node] + f * steps[node] :]
+            for i in range(mine.size):
+                last[i] = columns[f, mine[i]]
+            start = ends[node]
 
 
 @compiled
 def grow_tree(
-    columns: np.ndarray, n_bins: np.ndarray, labels: np.ndarray, weights: np.ndarray, classes: int, depth: int,
-    wanted: int, least: int, seed: np.uint64, root: np.uint64,
+    columns: np.ndarray, n_bins: np.ndarray, seen: Room, classes: int, depth: int, wanted: int, least: int,
+    seed: np.uint64, root: np.uint64,
 ) -> Any:
     """Grow one tree, or what is below a node of one.
 
@@ -254,9 +310,9 @@ def grow_tree(
     ----------
     columns : ndarray of uint8, shape (features, rows)
     n_bins : ndarray of int64, shape (features,)
-    labels : ndarray of uint8, shape (rows,)
-    weights : ndarray of uint32, shape (rows,)
-        How often each row counts, below 2**24; their sum is below 2**31.
+    seen : tuple of ndarray of uint32
+        The rows, and in one word how often each counts, below 2**24, and its class, as from `bootstrap_rows`; then as much room
+        for each. They end up in another order. How often all count together is below 2**31.
     classes, depth, wanted, least : int
         Classes, deepest level (0 is the root alone), features a node, least weight of a leaf.
     seed : uint64
@@ -272,8 +328,7 @@ def grow_tree(
     gain : ndarray of float64, shape (nodes,)
         Decrease of the Gini impurity; -1 at a leaf, as MLlib has it.
     """
-    rows, codes = in_bag(labels, weights)
-    spare, spare_codes = np.empty_like(rows), np.empty_like(codes)
+    rows, codes, spare, spare_codes = seen
     n_features, most = n_bins.size, max(1, min(2 * rows.size, 2 ** (min(depth, 40) + 1)))
     feature, cut, right = np.full(most, -1, np.int32), np.full(most, -1, np.int32), np.full(most, -1, np.int32)
     counts, gain = np.zeros((most, classes), np.int32), np.full(most, -1.0)

@@ -8,7 +8,7 @@ are brought to one rank, which grows all that is below it (as Cisco's ORaF does 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -30,16 +30,16 @@ from iomt_ids.models.histogram.grow import (
     PLUS,
     add_rows,
     best_cut,
-    bootstrap_counts,
+    bootstrap_rows,
     class_weights,
     divide,
     draw_features,
     gain_of,
     grow_tree,
-    in_bag,
     put_columns,
 )
 from iomt_ids.models.histogram.keep import trees_from_bytes, trees_to_bytes
+from iomt_ids.models.histogram.memory import Memory, Room, first_of
 from iomt_ids.models.histogram.newton import LOW_HALF, best_split, fill
 from iomt_ids.models.histogram.steps import Steps, in_step
 
@@ -51,6 +51,8 @@ _MOST_BYTES = 32 << 20
 _MOST_BYTES_OF_ROWS = 128 << 20
 # Bytes of a row's class and how often it counts.
 _CODE = 4
+# Where a node's block may begin: at a whole number of codes.
+_ALIGNED = 8
 
 
 @dataclass
@@ -95,9 +97,8 @@ class Branch:
 class Rows:
     """This rank's rows of a tree, those of a node side by side."""
 
-    def __init__(self, rows: np.ndarray, codes: np.ndarray) -> None:
-        self.rows, self.codes = rows, codes
-        self._spare, self._spare_codes = np.empty_like(rows), np.empty_like(codes)
+    def __init__(self, rows: np.ndarray, codes: np.ndarray, spare: np.ndarray, spare_codes: np.ndarray) -> None:
+        self.rows, self.codes, self._spare, self._spare_codes = rows, codes, spare, spare_codes
 
     def of(self, node: Branch) -> tuple[np.ndarray, np.ndarray]:
         """Rows of a node and what they stand for."""
@@ -109,7 +110,8 @@ class Rows:
 
 
 def grow_together(
-    share: Binned, shape: Shape, seed: int, wanted: Sequence[int], ranks: Gathering, *, small: int = SMALL
+    share: Binned, shape: Shape, seed: int, wanted: Sequence[int], ranks: Gathering, *, small: int = SMALL,
+    memory: Memory | None = None,
 ) -> list[Tree]:
     """Some trees of a forest, in step, as `forest.grow` grows them from the rows of all ranks.
 
@@ -121,11 +123,14 @@ def grow_together(
         Indices of the trees.
     small : int
         Nodes up to this weight are grown by one rank.
+    memory : Memory, optional
+        Of trees before these.
     """
-    trees = [_ForestTree(share, shape, seed, index) for index in wanted]
+    memory = memory or Memory()
+    trees = [_ForestTree(share, shape, seed, index, memory.room(share.labels.size, i)) for i, index in enumerate(wanted)]
     few = in_step(ranks, [tree.grow_large(small, _MOST_BYTES // len(trees)) for tree in trees])
     below = [(tree, node) for tree, nodes in zip(trees, few, strict=True) for node in nodes]
-    _Below(share, ranks, below).grow(wanted[0] // len(wanted))
+    _Below(share, ranks, memory, below).grow(wanted[0] // len(wanted))
     return [spliced(tree.root, share) for tree in trees]
 
 
@@ -134,8 +139,8 @@ class _ForestTree:
     root: Branch
     rows: Rows
 
-    def __init__(self, share: Binned, shape: Shape, seed: int, index: int) -> None:
-        self.share, self.shape = share, shape
+    def __init__(self, share: Binned, shape: Shape, seed: int, index: int, room: Room) -> None:
+        self.share, self.shape, self.room = share, shape, room
         self.n_bins = np.array([e.size + 1 for e in share.edges], np.int64)
         self.wanted = features_wanted(shape.features_per_node, self.n_bins.size)
         counted = int(self.n_bins.max()) * share.classes
@@ -144,10 +149,9 @@ class _ForestTree:
 
     def grow_large(self, small: int, most_bytes: int) -> Steps:
         """Split all nodes of more than this weight, with no more bytes of histograms at once; the others that can be split."""
-        counts = bootstrap_counts(self.share.weights, self.share.marks, self.bag)
-        self.rows = Rows(*in_bag(self.share.labels, counts))
-        own = class_weights(self.rows.codes, self.share.classes)
-        told = yield np.append(own, (counts >= 2**24).sum())
+        n, _, most = bootstrap_rows(self.share.labels, self.share.weights, self.share.marks, self.bag, *self.room[:2])
+        self.rows = Rows(*first_of(self.room, n))
+        told = yield np.append(class_weights(self.rows.codes, self.share.classes), int(most >= 2**24))
         if told[-1]:
             raise ContractError("random_forest: one row more than 2**24 times")
         self.root = Branch(0, self.rows.rows.size, told[:-1], 0, 1)
@@ -212,10 +216,10 @@ class _ForestTree:
 
     def grow_below(self, node: Branch, columns: np.ndarray, codes: np.ndarray) -> Tree:
         """All below a node, from its rows alone, with cuts for thresholds; see `spliced`."""
-        labels, weights = (codes & np.uint32(255)).astype(np.uint8), codes >> np.uint32(8)
+        seen = np.arange(codes.size, dtype=np.uint32), codes, np.empty_like(codes), np.empty_like(codes)
         feature, cut, right, counts, gain = grow_tree(
-            columns, self.n_bins, labels, weights, self.share.classes, self.shape.depth - node.level, self.wanted,
-            self.shape.rows_per_leaf, self.seed, np.uint64(node.path),
+            columns, self.n_bins, seen, self.share.classes, self.shape.depth - node.level, self.wanted, self.shape.rows_per_leaf,
+            self.seed, np.uint64(node.path),
         )
         return Tree(feature, cut.astype(np.float64), right, counts.astype(np.int64), gain)
 
@@ -223,8 +227,8 @@ class _ForestTree:
 class _Below:
     """Nodes of few rows of some trees, each of which one rank grows."""
 
-    def __init__(self, share: Binned, ranks: Gathering, nodes: list[tuple[_ForestTree, Branch]]) -> None:
-        self.share, self.ranks, self.nodes = share, ranks, nodes
+    def __init__(self, share: Binned, ranks: Gathering, memory: Memory, nodes: list[tuple[_ForestTree, Branch]]) -> None:
+        self.share, self.ranks, self.memory, self.nodes = share, ranks, memory, nodes
 
     def grow(self, first: int) -> None:
         """Give each node's rows to one rank, and everybody what it has grown of them; the largest one's to this, modulo ranks."""
@@ -235,10 +239,10 @@ class _Below:
         for batch in np.unique(heavy):
             some = np.flatnonzero(heavy == batch)
             owners = owners_of(rows[some], self.ranks.size, first)
-            parts = self._exchange([self.nodes[i] for i in some], np.array([c[some] for c in counts]), owners)
-            for place, rows_of_node in parts.items():
+            here = self._brought([self.nodes[i] for i in some], np.array([c[some] for c in counts]), owners)
+            for place, columns, codes in here:
                 tree, node = self.nodes[some[place]]
-                mine[int(some[place])] = tree.grow_below(node, *rows_of_node)
+                mine[int(some[place])] = tree.grow_below(node, columns, codes)
         told = gather_bytes(self.ranks, trees_to_bytes(list(mine.values())) if mine else b"")
         places = self.ranks.gather(np.array(list(mine), np.int64))
         for content, where in zip(told, places, strict=True):
@@ -250,31 +254,52 @@ class _Below:
         """Of what is brought to another rank: bins and a code."""
         return len(self.share.edges) + _CODE
 
-    def _exchange(
+    def _brought(
         self, nodes: list[tuple[_ForestTree, Branch]], counts: np.ndarray, owners: np.ndarray
-    ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-        """Bins and codes of those of the nodes that are this rank's to grow."""
-        held = [[nodes[j][0].rows.of(nodes[j][1]) for j in np.flatnonzero(owners == rank)] for rank in range(self.ranks.size)]
-        none = np.empty(0, np.uint32), np.empty(0, np.uint32)
-        parts = [[np.concatenate(arrays) for arrays in zip(none, *of_rank, strict=True)] for of_rank in held]
-        features = len(self.share.edges)
+    ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Those of the nodes that are this rank's to grow, with bins and codes of all ranks' rows."""
+        own = self.ranks.rank
+        of_rank = [np.flatnonzero(owners == rank) for rank in range(self.ranks.size)]
+        mine, given = of_rank[own], [self._places(counts[own, theirs]) for theirs in of_rank]
 
         def fill(rank: int, into: np.ndarray) -> None:
-            rows, codes = parts[rank]
-            into[: codes.nbytes] = codes.view(np.uint8)
-            put_columns(self.share.columns, rows, into[codes.nbytes :].reshape(features, rows.size))
+            theirs = of_rank[rank]
+            if rank != own:
+                self._put([nodes[j] for j in theirs], into, given[rank], np.zeros_like(theirs), counts[own, theirs])
 
-        told = self.ranks.swap([rows.size * self._bytes_a_row for rows, _ in parts], fill)
-        mine = np.flatnonzero(owners == self.ranks.rank)
-        starts, sizes = np.cumsum(counts[:, mine], axis=1) - counts[:, mine], counts[:, mine].sum(axis=1)
-        codes = [heard[: n * _CODE].view(np.uint32) for heard, n in zip(told, sizes, strict=True)]
-        bins = [heard[n * _CODE :].reshape(features, n) for heard, n in zip(told, sizes, strict=True)]
-        found = {}
-        for place, j in enumerate(mine.tolist()):
-            spans = [slice(s, s + n) for s, n in zip(starts[:, place], counts[:, j], strict=True)]
-            columns = [b[:, span] for b, span in zip(bins, spans, strict=True)]
-            found[j] = np.concatenate(columns, axis=1), np.concatenate([c[span] for c, span in zip(codes, spans, strict=True)])
-        return found
+        told = self.ranks.swap([0 if rank == own else int(places[-1]) for rank, places in enumerate(given)], fill)
+        heard, whole = [self._places(of_one) for of_one in counts[:, mine]], counts[:, mine].sum(axis=0)
+        places, befores = self._places(whole), np.cumsum(counts[:, mine], axis=0) - counts[:, mine]
+        into = self.memory.array("below", int(places[-1]), np.uint8)
+        self._put([nodes[j] for j in mine], into, places, befores[own], whole)
+        for i, (j, n) in enumerate(zip(mine.tolist(), whole.tolist(), strict=True)):
+            codes, bins = self._block(into, places[i], n)
+            for rank in set(range(self.ranks.size)) - {own}:
+                here = slice(befores[rank, i], befores[rank, i] + counts[rank, j])
+                codes[here], bins[:, here] = self._block(told[rank], heard[rank][i], counts[rank, j])
+            yield j, bins, codes.reshape(-1).view(np.uint32)
+
+    def _places(self, rows: np.ndarray) -> np.ndarray:
+        """Where blocks of nodes of so many rows begin, side by side, and the last ends."""
+        rooms = -(-rows * self._bytes_a_row // _ALIGNED) * _ALIGNED
+        return np.concatenate([[0], np.cumsum(rooms)]).astype(np.int64)
+
+    def _block(self, held: np.ndarray, place: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
+        """The codes and the bins of a node."""
+        block = held[place : place + rows * self._bytes_a_row]
+        return block[: rows * _CODE].reshape(rows, _CODE), block[rows * _CODE :].reshape(len(self.share.edges), rows)
+
+    def _put(
+        self, nodes: list[tuple[_ForestTree, Branch]], into: np.ndarray, places: np.ndarray, befores: np.ndarray, sizes: np.ndarray
+    ) -> None:
+        """Write codes and bins of some nodes' rows into their blocks, which are of so many rows, behind so many of other ranks."""
+        held = [tree.rows.of(node) for tree, node in nodes]
+        ends = np.cumsum([rows.size for rows, _ in held], dtype=np.int64)
+        rows = self.memory.array("rows below", int(ends[-1]) if held else 0, np.uint32)
+        for (of_node, codes), end, place in zip(held, ends, places[:-1] + befores * _CODE, strict=True):
+            rows[end - of_node.size : end] = of_node
+            into[place : place + codes.nbytes] = codes.view(np.uint8)
+        put_columns(self.share.columns, rows, ends, into, places[:-1] + sizes * _CODE + befores, sizes)
 
 
 def owners_of(rows: np.ndarray, ranks: int, first: int) -> np.ndarray:
@@ -315,7 +340,7 @@ def grow_newton_steps(
     penalty: float, least: float,
 ) -> Steps:
     """One tree of boosting, as `newton.grow_newton_tree` grows it, from the rows of all ranks; the same arguments."""
-    mine, stride = Rows(rows, codes), int(n_bins.max())
+    mine, stride = Rows(rows, codes, np.empty_like(rows), np.empty_like(codes)), int(n_bins.max())
 
     def filled(node: Branch) -> np.ndarray:
         slab = np.zeros(n_bins.size * stride, np.int64)

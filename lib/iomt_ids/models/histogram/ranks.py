@@ -1,21 +1,24 @@
 """What each rank does with what `spread` has dealt.
 
-A rank is a process that starts for every fit: what takes long to import and is not needed to grow trees stays out of here.
+A rank is a process that starts for every fit: what takes long to import and is not needed to grow trees stays out of here, and
+what takes long to load is loaded by the process that it is a fork of, which lives for more fits than one.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from iomt_ids.distributed.chunks import Chunks, SharedChunks
-from iomt_ids.distributed.work import Gathering
+from iomt_ids.distributed.work import Alone, Gathering
 from iomt_ids.models.histogram.boost import Boosting, BoostShape, RegressionTree, boost, losses_of
 from iomt_ids.models.histogram.forest import Binned, Shape
 from iomt_ids.models.histogram.keep import forest_chunks, keep_trees, missing_chunks, trees_from_bytes, trees_to_bytes
 from iomt_ids.models.histogram.levels import grow_together
+from iomt_ids.models.histogram.memory import Memory
 from iomt_ids.models.histogram.pieces import read_told
 
 # Chunks of trees that grow in step: ranks wait for each other half as often, and more trees would crowd each other out of caches.
@@ -24,15 +27,34 @@ _IN_STEP = 2
 MODEL = "boosting"
 
 
+@cache
+def load() -> None:
+    """Have numba load, or make, all machine code that ranks run: a third of a second."""
+    rows = 64
+    few = Binned(
+        np.arange(2 * rows, dtype=np.uint8).reshape(2, rows) // 8 % 8, np.arange(rows, dtype=np.uint8) % 3, np.ones(rows, np.int64),
+        np.arange(rows, dtype=np.uint32), [np.arange(7.0)] * 2, 3,
+    )
+    grow_together(few, Shape(1, 6, 8, "1", 1), 0, [0], Alone(), small=rows // 4)
+    boost(few, BoostShape(1, 2, 8, 0.1), 0, threads=1, unseen=few, ranks=_WithoutOthers())
+
+
+class _WithoutOthers(Alone):
+    """As if there were another rank, without rows: trees grow level by level."""
+
+    size = 2
+
+
 def grow_rank(job: dict[str, Any], ranks: Gathering) -> tuple[dict[str, Any], bytes]:
     """What one rank does for a forest; see `distributed.work.Work`."""
     share, kept = share_of(job, "train", ranks), SharedChunks(Chunks(Path(job["folder"]), job["kept"]), ranks)
     shape = Shape(**job["shape"])
 
     missing = missing_chunks(forest_chunks(shape.trees, job["rows"]), kept)
+    memory = Memory()
     for some in (missing[i : i + _IN_STEP] for i in range(0, len(missing), _IN_STEP)):
         wanted = [index for chunk in some for index in chunk]
-        grown = iter(grow_together(share, shape, job["seed"], wanted, ranks, small=job["small"]))
+        grown = iter(grow_together(share, shape, job["seed"], wanted, ranks, small=job["small"], memory=memory))
         for chunk in some:
             keep_trees(chunk, kept, [next(grown) for _ in chunk])
     return {"rows": int(share.labels.size)}, b""

@@ -29,7 +29,7 @@ from iomt_ids.models.histogram.forest import Forest, Shape
 from iomt_ids.models.histogram.handed import Dealt, deal
 from iomt_ids.models.histogram.keep import FORMAT, all_trees, forest_chunks, seen
 from iomt_ids.models.histogram.levels import SMALL
-from iomt_ids.models.histogram.ranks import MODEL, boost_rank, boosting_from_bytes, grow_rank
+from iomt_ids.models.histogram.ranks import MODEL, boost_rank, boosting_from_bytes, grow_rank, load
 
 
 class Spread:
@@ -72,7 +72,7 @@ class Spread:
     def _run(self, function: Callable[..., Any], job: dict[str, Any]) -> None:
         # An executor may have died since: the trees are the same on fewer ranks.
         ranks = max(1, min(self.ranks, self.launcher.slots()))
-        self.launcher.run(Work(f"{function.__module__}:{function.__name__}", job, has_tensors=False), ranks)
+        self.launcher.run(Work(_name_of(function), job, has_tensors=False, load=_name_of(load)), ranks)
 
     def _job(self, what: str, shape: Any, seed: int, **sets: Dealt) -> dict[str, Any]:
         return {
@@ -82,6 +82,11 @@ class Spread:
 
     def _deal(self, rows: Source) -> Dealt:
         return deal(rows, self.edges, self.classes, self.work, self.ranks)
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    """As `Work` has it."""
+    return f"{function.__module__}:{function.__name__}"
 
 
 def identity(what: str, shape: Any, seed: int, **sets: Dealt) -> str:
