@@ -25,6 +25,19 @@ def add(job: dict[str, Any], ranks: Any) -> tuple[dict[str, Any], bytes]:
     return {"sum": summed, "whole": whole, "listening": listening, "tensorflow": "tensorflow" in sys.modules}, b""
 
 
+_LOADED: list[int] = []
+
+
+def load() -> None:
+    """Remember which process has loaded what ranks need."""
+    _LOADED.append(os.getpid())
+
+
+def tell_loaded(job: dict[str, Any], ranks: Any) -> tuple[dict[str, Any], bytes]:
+    """Who has loaded it, and am I its child?"""
+    return {"loaded": [pid == os.getppid() for pid in _LOADED]}, b""
+
+
 def train(job: dict[str, Any], ranks: Any) -> tuple[dict[str, Any], bytes]:
     """Who am I, what is the sum of all ranks, where do I listen, and what do I learn?"""
     summed = ranks.sum(np.array([ranks.rank + 1.0])).tolist()

@@ -104,6 +104,12 @@ def test_ranks_listen_on_loopback_only(trained: dict[str, list[RankResult]]) -> 
         assert listening == (set() if name == "sockets" else {"127.0.0.1"})
 
 
+def test_what_ranks_need_is_loaded_by_the_processes_that_they_are_forks_of(spark: SparkSession, ranks_module: str) -> None:
+    work = Work(f"{ranks_module}:tell_loaded", {}, has_tensors=False, load=f"{ranks_module}:load")
+    for result in SocketLauncher(spark).run(work, 2):
+        assert result.facts["loaded"] and result.facts["loaded"][-1]
+
+
 @pytest.mark.parametrize("size", [1, 2])
 @pytest.mark.parametrize("name", _ON_SPARK)
 def test_ranks_without_tensors_add_up_as_the_others_do_and_start_without_tensorflow(

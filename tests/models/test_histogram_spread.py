@@ -156,6 +156,45 @@ def test_ranks_start_without_what_takes_long_to_import():
     assert "numba" in told and not {"pyspark", "pandas", "pyarrow", "tensorflow", "horovod"} & set(told)
 
 
+LOADED = """
+import sys
+from numba.core.dispatcher import Dispatcher
+from iomt_ids.models.histogram import ranks
+from tests.models.test_histogram_spread import learn_on_two
+
+def loaded():
+    own = [m for name, m in sys.modules.items() if name.startswith("iomt_ids.models.histogram")]
+    functions = {id(f): f for module in own for f in vars(module).values() if isinstance(f, Dispatcher)}
+    return {f"{f.__module__}.{f.__name__}": len(f.signatures) for f in functions.values()}
+
+def new(work):
+    before = loaded()
+    work()
+    return sorted(name for name, kinds in loaded().items() if kinds > before.get(name, 0))
+
+learn_on_two(lambda parts, work: None)  # bins rows, which tasks do
+print(len(new(ranks.load)) > 8, new(lambda: learn_on_two(lambda parts, work: work(parts))))
+"""
+
+
+def learn_on_two(do):
+    """Have both models learnt by two ranks."""
+    binned, unseen = toy(), toy(rows=300, seed=1)
+    parts, others = dealt(binned, (150,)), dealt(unseen, (75,))
+    boosted = BoostShape(2, 4, 16, 0.5, sampling_threshold=0.4, patience=2)
+    do(parts, lambda parts: Meeting(2).run(
+        lambda ranks: (
+            grow_together(parts[ranks.rank], Shape(2, 7, 16, "1", 1), 11, range(2), ranks, small=60),
+            boost(parts[ranks.rank], boosted, 11, threads=1, unseen=others[ranks.rank], ranks=ranks),
+        )
+    ))
+
+
+def test_forks_of_a_process_that_has_loaded_them_load_no_compiled_functions():
+    told = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=True).stdout
+    assert told.split("\n")[0] == "True []"
+
+
 def test_who_grows_a_node_has_no_more_to_do_than_the_others():
     rows = np.array([5, 90, 7, 40, 30, 20, 0, 8])
     for index in range(3):

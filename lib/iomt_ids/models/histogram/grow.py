@@ -180,6 +180,50 @@ def best_cut(slab: np.ndarray, bins: Any, totals: np.ndarray, present: np.ndarra
 
 
 @compiled
+def gain_of(score: float, totals: np.ndarray) -> float:
+    weight, squares = 0, 0
+    for n in totals:
+        weight += n
+        squares += n * n
+    return (score - squares / weight) / weight
+
+
+@compiled
+def best_of(slabs: np.ndarray, bins: np.ndarray, totals: np.ndarray, least: int, ends_at_first: bool) -> Any:
+    """The best split of a node by some features, or the first one: (feature's place, last bin of the left side, gain, left counts).
+
+    Parameters
+    ----------
+    slabs : ndarray of uint32, shape (features, at least bins * classes)
+        Weights of the node's rows by bin and class.
+    bins : ndarray of int64, shape (features,)
+    totals : ndarray of int64, shape (classes,)
+    least : int
+        Least weight of a side.
+    ends_at_first : bool
+        Whether the first feature that splits is enough.
+
+    Returns
+    -------
+    tuple
+        Place -1 if there is no split.
+    """
+    present, left = np.flatnonzero(totals), np.zeros(totals.size, np.int64)
+    best, place, cut = -1.0, -1, -1
+    for i in range(bins.size):
+        score, bin_ = best_cut(slabs[i], bins[i], totals, present, left, least)
+        if score > best and gain_of(score, totals) > LEAST_GAIN:
+            best, place, cut = score, i, bin_
+            if ends_at_first:
+                break
+    left[:] = 0
+    for b in range(cut + 1):
+        for c in range(totals.size):
+            left[c] += np.int64(slabs[place, b * totals.size + c])
+    return place, cut, gain_of(best, totals), left
+
+
+@compiled
 def divide(column: np.ndarray, cut: int, rows: np.ndarray, codes: np.ndarray, spare: np.ndarray, spare_codes: np.ndarray) -> Any:
     """Rows at or below the cut to the front, the others behind them, each side in its old order."""
     left: Any = 0
@@ -234,15 +278,6 @@ def _find_split(
         if score > best and gain_of(score, totals) > LEAST_GAIN:
             best, feature, cut, place = score, f, bin_, at
     return feature, cut, best, place
-
-
-@compiled
-def gain_of(score: float, totals: np.ndarray) -> float:
-    weight, squares = 0, 0
-    for n in totals:
-        weight += n
-        squares += n * n
-    return (score - squares / weight) / weight
 
 
 def once(labels: np.ndarray) -> Room:

@@ -9,7 +9,7 @@ are brought to one rank, which grows all that is below it (as Cisco's ORaF does 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,15 +26,13 @@ from iomt_ids.models.histogram.forest import (
     thresholds_of,
 )
 from iomt_ids.models.histogram.grow import (
-    LEAST_GAIN,
     PLUS,
     add_rows,
-    best_cut,
+    best_of,
     bootstrap_rows,
     class_weights,
     divide,
     draw_features,
-    gain_of,
     grow_tree,
     put_columns,
 )
@@ -197,20 +195,12 @@ class _ForestTree:
 
     def _choose(self, node: Branch, features: np.ndarray, slabs: np.ndarray, *, ends_at_first: bool = False) -> bool:
         """Split a node by the best of these features, or by the first that splits."""
-        left, present = np.zeros(self.share.classes, np.int64), np.flatnonzero(node.sums)
-        best, place, cut = -1.0, -1, -1
-        for i, slab in enumerate(slabs):
-            score, bin_ = best_cut(slab, self.n_bins[features[i]], node.sums, present, left, self.shape.rows_per_leaf)
-            if score > best and gain_of(score, node.sums) > LEAST_GAIN:
-                best, place, cut = score, i, bin_
-                if ends_at_first:
-                    break
+        least = self.shape.rows_per_leaf
+        place, cut, gain, left = best_of(slabs, self.n_bins[features[: len(slabs)]], node.sums, least, ends_at_first)
         if place < 0:
             return False
         feature = features[place]
-        classes = self.share.classes
-        left = slabs[place, : (cut + 1) * classes].reshape(-1, classes).sum(axis=0, dtype=np.int64)
-        node.gain = gain_of(best, node.sums)
+        node.gain = gain
         node.split(feature, cut, self.rows.divide(node, self.share.columns[feature], cut), left, node.sums - left)
         return True
 
@@ -232,22 +222,19 @@ class _Below:
 
     def grow(self, first: int) -> None:
         """Give each node's rows to one rank, and everybody what it has grown of them; the largest one's to this, modulo ranks."""
-        counts = self.ranks.gather(np.array([node.stop - node.start for _, node in self.nodes], np.int64))
-        rows = np.sum(counts, axis=0)
-        heavy = np.cumsum(rows) * self._bytes_a_row // _MOST_BYTES_OF_ROWS if self.nodes else np.empty(0, int)
-        mine: dict[int, Tree] = {}
-        for batch in np.unique(heavy):
-            some = np.flatnonzero(heavy == batch)
-            owners = owners_of(rows[some], self.ranks.size, first)
-            here = self._brought([self.nodes[i] for i in some], np.array([c[some] for c in counts]), owners)
-            for place, columns, codes in here:
-                tree, node = self.nodes[some[place]]
-                mine[int(some[place])] = tree.grow_below(node, columns, codes)
-        told = gather_bytes(self.ranks, trees_to_bytes(list(mine.values())) if mine else b"")
-        places = self.ranks.gather(np.array(list(mine), np.int64))
-        for content, where in zip(told, places, strict=True):
-            for i, grown in zip(where, trees_from_bytes(Tree, content)[0] if content else [], strict=True):
-                self.nodes[i][1].below = grown
+        counts = np.array(self.ranks.gather(np.array([node.stop - node.start for _, node in self.nodes], np.int64)))
+        rows = counts.sum(axis=0)
+        owners, journeys = np.zeros(rows.size, np.int64), np.cumsum(rows) * self._bytes_a_row // _MOST_BYTES_OF_ROWS
+        mine: list[Tree] = []
+        for journey in np.unique(journeys):
+            some = np.flatnonzero(journeys == journey)
+            owners[some] = owners_of(rows[some], self.ranks.size, first)
+            for (tree, node), columns, codes in self._brought(some, counts, owners):
+                mine.append(tree.grow_below(node, columns, codes))
+        for rank, content in enumerate(gather_bytes(self.ranks, trees_to_bytes(mine) if mine else b"")):
+            theirs = [self.nodes[j][1] for j in np.flatnonzero(owners == rank)]
+            for node, grown in zip(theirs, trees_from_bytes(Tree, content)[0] if content else [], strict=True):
+                node.below = grown
 
     @property
     def _bytes_a_row(self) -> int:
@@ -255,29 +242,29 @@ class _Below:
         return len(self.share.edges) + _CODE
 
     def _brought(
-        self, nodes: list[tuple[_ForestTree, Branch]], counts: np.ndarray, owners: np.ndarray
-    ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """Those of the nodes that are this rank's to grow, with bins and codes of all ranks' rows."""
+        self, some: np.ndarray, counts: np.ndarray, owners: np.ndarray
+    ) -> Iterator[tuple[tuple[_ForestTree, Branch], np.ndarray, np.ndarray]]:
+        """Those of some nodes that are this rank's to grow, with bins and codes of all ranks' rows."""
         own = self.ranks.rank
-        of_rank = [np.flatnonzero(owners == rank) for rank in range(self.ranks.size)]
+        of_rank = [some[owners[some] == rank] for rank in range(self.ranks.size)]
         mine, given = of_rank[own], [self._places(counts[own, theirs]) for theirs in of_rank]
 
         def fill(rank: int, into: np.ndarray) -> None:
             theirs = of_rank[rank]
             if rank != own:
-                self._put([nodes[j] for j in theirs], into, given[rank], np.zeros_like(theirs), counts[own, theirs])
+                self._put(theirs, into, given[rank], np.zeros_like(theirs), counts[own, theirs])
 
         told = self.ranks.swap([0 if rank == own else int(places[-1]) for rank, places in enumerate(given)], fill)
         heard, whole = [self._places(of_one) for of_one in counts[:, mine]], counts[:, mine].sum(axis=0)
         places, befores = self._places(whole), np.cumsum(counts[:, mine], axis=0) - counts[:, mine]
         into = self.memory.array("below", int(places[-1]), np.uint8)
-        self._put([nodes[j] for j in mine], into, places, befores[own], whole)
+        self._put(mine, into, places, befores[own], whole)
         for i, (j, n) in enumerate(zip(mine.tolist(), whole.tolist(), strict=True)):
             codes, bins = self._block(into, places[i], n)
             for rank in set(range(self.ranks.size)) - {own}:
                 here = slice(befores[rank, i], befores[rank, i] + counts[rank, j])
                 codes[here], bins[:, here] = self._block(told[rank], heard[rank][i], counts[rank, j])
-            yield j, bins, codes.reshape(-1).view(np.uint32)
+            yield self.nodes[j], bins, codes.reshape(-1).view(np.uint32)
 
     def _places(self, rows: np.ndarray) -> np.ndarray:
         """Where blocks of nodes of so many rows begin, side by side, and the last ends."""
@@ -290,10 +277,10 @@ class _Below:
         return block[: rows * _CODE].reshape(rows, _CODE), block[rows * _CODE :].reshape(len(self.share.edges), rows)
 
     def _put(
-        self, nodes: list[tuple[_ForestTree, Branch]], into: np.ndarray, places: np.ndarray, befores: np.ndarray, sizes: np.ndarray
+        self, nodes: np.ndarray, into: np.ndarray, places: np.ndarray, befores: np.ndarray, sizes: np.ndarray
     ) -> None:
         """Write codes and bins of some nodes' rows into their blocks, which are of so many rows, behind so many of other ranks."""
-        held = [tree.rows.of(node) for tree, node in nodes]
+        held = [tree.rows.of(node) for tree, node in (self.nodes[j] for j in nodes)]
         ends = np.cumsum([rows.size for rows, _ in held], dtype=np.int64)
         rows = self.memory.array("rows below", int(ends[-1]) if held else 0, np.uint32)
         for (of_node, codes), end, place in zip(held, ends, places[:-1] + befores * _CODE, strict=True):
@@ -315,24 +302,27 @@ def owners_of(rows: np.ndarray, ranks: int, first: int) -> np.ndarray:
 
 def spliced(root: Branch, share: Binned) -> Tree:
     """The whole tree in pre-order, with what single ranks have grown in its place; thresholds are looked up once, from cuts."""
-    pieces: list[Tree] = []
+    above: list[tuple[int, Branch, int]] = []
+    below: list[tuple[int, Tree]] = []
 
     def put(node: Branch, at: int) -> int:
         if node.below is not None:
-            tree = node.below
-            right = np.where(tree.right >= 0, tree.right + at, -1).astype(np.int32)
-            pieces.append(Tree(tree.feature, tree.threshold, right, tree.counts, tree.gain))
-            return at + tree.feature.size
-        feature, cut, right = (np.array([n], np.int32) for n in (node.feature, node.cut, -1))
-        pieces.append(Tree(feature, cut.astype(np.float64), right, node.sums[None, :], np.array([node.gain])))
-        if node.left is None or node.right is None:
-            return at + 1
-        right[0] = put(node.left, at + 1)
-        return put(node.right, int(right[0]))
+            below.append((at, node.below))
+            return at + node.below.feature.size
+        right = -1 if node.left is None else put(node.left, at + 1)
+        above.append((at, node, right))
+        return at + 1 if node.right is None else put(node.right, right)
 
-    put(root, 0)
-    whole = Tree(**{field.name: np.concatenate([getattr(p, field.name) for p in pieces]) for field in fields(Tree)})
-    return replace(whole, threshold=thresholds_of(share.edges, whole.feature, whole.threshold.astype(np.int32)))
+    size = put(root, 0)
+    feature, cut, right = np.empty((3, size), np.int32)
+    counts, gain = np.empty((size, share.classes), np.int64), np.empty(size)
+    for at, node, after in above:
+        feature[at], cut[at], right[at], counts[at], gain[at] = node.feature, node.cut, after, node.sums, node.gain
+    for at, tree in below:
+        here = slice(at, at + tree.feature.size)
+        feature[here], cut[here], counts[here], gain[here] = tree.feature, tree.threshold, tree.counts, tree.gain
+        right[here] = np.where(tree.right >= 0, tree.right + at, -1)
+    return Tree(feature, thresholds_of(share.edges, feature, cut), right, counts, gain)
 
 
 def grow_newton_steps(

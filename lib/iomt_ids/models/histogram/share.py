@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -71,14 +72,14 @@ def fit_forest(
     ContractError
         If a feature is missing; of many rows, in the task.
     """
-    rows, folder = _source_of(flows, problem), folder_of(launcher)
-    source = _fetch_few(rows, problem)
-    sketch = _sketch_rows(source, problem, shape.bins, folder)
-    edges = sketch.edges(threads=_threads_here())
-    if _is_spread(sharing, sketch, bytes_a_row=len(problem.features) + _BYTES_A_ROW):
-        with spread_over(launcher, flows.sparkSession, edges, len(problem.labels)) as spread:
-            return spread.forest(rows, shape, seed)
-    with _passing(folder) as held:
+    rows = _source_of(flows, problem)
+    with _passing(launcher, flows.sparkSession.sparkContext) as held:
+        source = _fetch_few(rows, problem)
+        sketch = _sketch_rows(source, problem, shape.bins, held)
+        edges = sketch.edges(threads=_threads_here())
+        if _is_spread(sharing, sketch, bytes_a_row=len(problem.features) + _BYTES_A_ROW):
+            with spread_over(launcher, flows.sparkSession, edges, len(problem.labels)) as spread:
+                return spread.forest(rows, shape, seed)
         dealt = _deal(source, problem, edges, held)
         kept = chunks_of(launcher, lambda: identity("forest", shape, seed, train=dealt))
         return Forest(tuple(_grow_as_tasks(flows, dealt, shape, seed, kept)), len(problem.features), len(problem.labels))
@@ -103,16 +104,16 @@ def fit_boosting(
     ContractError
         If a feature is missing; of many rows, in the task.
     """
-    rows, folder = _source_of(flows, problem), folder_of(launcher)
-    source = _fetch_few(rows, problem)
-    sketch = _sketch_rows(source, problem, shape.bins, folder)
-    needed = 2 * len(problem.features) + _BYTES_A_ROW + _BYTES_A_SCORE * len(problem.labels)
-    edges = sketch.edges(threads=_threads_here())
+    rows, context = _source_of(flows, problem), flows.sparkSession.sparkContext
     held_out = _source_of(validation, problem) if shape.patience else None
-    if _is_spread(sharing, sketch, bytes_a_row=needed) or _has_others(flows.sparkSession.sparkContext, launcher):
-        with spread_over(launcher, flows.sparkSession, edges, len(problem.labels)) as spread:
-            return spread.boosting(rows, held_out, shape, seed)
-    with _passing(folder) as held:
+    needed = 2 * len(problem.features) + _BYTES_A_ROW + _BYTES_A_SCORE * len(problem.labels)
+    with _passing(launcher, context) as held:
+        source = _fetch_few(rows, problem)
+        sketch = _sketch_rows(source, problem, shape.bins, held)
+        edges = sketch.edges(threads=_threads_here())
+        if _is_spread(sharing, sketch, bytes_a_row=needed) or _has_others(context, launcher):
+            with spread_over(launcher, flows.sparkSession, edges, len(problem.labels)) as spread:
+                return spread.boosting(rows, held_out, shape, seed)
         sets = {"train": _deal(source, problem, edges, held)}
         if held_out is not None:
             sets["unseen"] = _deal(_fetch_few(held_out, problem), problem, edges, held)
@@ -182,13 +183,18 @@ def _deal(rows: Source | Block, problem: Problem, edges: Sequence[np.ndarray], f
 
 
 @contextmanager
-def _passing(folder: Path | None) -> Iterator[Path | None]:
-    """Where pieces are left for this fit alone, if there is somewhere."""
-    if folder is None:
+def _passing(launcher: Any, context: SparkContext) -> Iterator[Path | None]:
+    """What tasks and driver hand each other during this fit, if there is a folder that all of them see."""
+    folder = folder_of(launcher)
+    if folder is not None:
+        with passing_folder(folder, "bins-") as held:
+            yield Path(held)
+    elif _is_one_machine(context):
+        # By Spark it would be in the memory of four processes, in some of them twice.
+        with tempfile.TemporaryDirectory(prefix="iomt-ids-bins-") as held:
+            yield Path(held)
+    else:
         yield None
-        return
-    with passing_folder(folder, "bins-") as held:
-        yield Path(held)
 
 
 def _grow_as_tasks(flows: DataFrame, dealt: Dealt, shape: Shape, seed: int, kept: Chunks) -> list[Tree]:
@@ -251,6 +257,11 @@ class _Here(NamedTuple):
     """What is handed to tasks, for those that run here."""
 
     value: tuple[Binned, ...]
+
+
+def _is_one_machine(context: SparkContext) -> bool:
+    """Whether all tasks see all files of the driver's."""
+    return re.fullmatch(r"local(\[.*\])?", str(context.master)) is not None
 
 
 def _is_one_process(context: SparkContext) -> bool:
