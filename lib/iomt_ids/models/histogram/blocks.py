@@ -26,7 +26,8 @@ ID = "flow_id"
 T = TypeVar("T")
 # Ids, classes, weights and values of some rows.
 Block = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-_ROWS = 200_000
+# Of a block: some are there twice for a moment, as Parquet's batch and as arrays, and a task needs no more memory than it must.
+_ROWS = 100_000
 # Of one task: a small file is not worth one, and a large one's bins have to fit in its memory.
 _ROWS_A_TASK = 1_000_000
 
