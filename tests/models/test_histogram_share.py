@@ -95,6 +95,17 @@ def test_a_tables_files_give_the_same_trees(stored, forest, seen, few, monkeypat
     assert arrays(share.fit_forest(stored, PROBLEM, SHAPE, 3).trees) == arrays(forest.trees)
 
 
+@pytest.mark.parametrize("few", [0, share._FEW_BYTES], ids=["by tasks", "fetched"])
+def test_on_one_machine_tasks_and_driver_hand_each_other_files_that_are_gone_afterwards(stored, forest, tmp_path, few, monkeypatch):
+    monkeypatch.setattr(share, "_FEW_BYTES", few)
+    monkeypatch.setattr(share.tempfile, "tempdir", str(tmp_path))
+    handed, read = [], share.Dealt.read
+    monkeypatch.setattr(share.Dealt, "read", lambda dealt: handed.append([held for held, _ in dealt.pieces]) or read(dealt))
+    assert arrays(share.fit_forest(stored, PROBLEM, SHAPE, 3).trees) == arrays(forest.trees)
+    assert handed and all(held.startswith(str(tmp_path)) for pieces in handed for held in pieces)
+    assert not list(tmp_path.iterdir())
+
+
 def test_pieces_of_a_tables_files_have_its_rows_block_by_block(stored, monkeypatch):
     monkeypatch.setattr(blocks, "_ROWS", 70)
     files = share._source_of(stored, PROBLEM).files

@@ -18,8 +18,16 @@ from iomt_ids.models.histogram.memory import Memory, first_of
 
 MOST_WEIGHT = 2**31 - 1
 _SEEN, _DRAWN = 1, 2
-# A thread's memory for trees.
-_OWN = threading.local()
+
+
+class _Own(threading.local):
+    """A thread's memory for trees."""
+
+    def __init__(self) -> None:
+        self.memory = Memory()
+
+
+_OWN = _Own()
 
 
 @dataclass(frozen=True)
@@ -192,8 +200,7 @@ def grow(binned: Binned, shape: Shape, seed: int, wanted: Iterable[int]) -> list
     """
     n_bins = np.array([e.size + 1 for e in binned.edges], np.int64)
     per_node = features_wanted(shape.features_per_node, len(binned.edges))
-    memory: Memory = _OWN.__dict__.setdefault("memory", Memory())
-    room, grown = memory.room(binned.labels.size), []
+    room, grown = _OWN.memory.room(binned.labels.size), []
     for index in wanted:
         bag, drawn = seeds_of(seed, index)
         n, total, most = bootstrap_rows(binned.labels, binned.weights, binned.marks, bag, *room[:2])
