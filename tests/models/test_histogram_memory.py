@@ -61,8 +61,8 @@ def test_rows_are_drawn_by_themselves_however_many_there_are():
         return rows[:n] + np.uint32(start), codes[:n]
 
     rows, codes = drawn(0, 50_000)
-    parts = [drawn(start, start + 1250) for start in range(0, 50_000, 1250)]
-    assert np.array_equal(rows, np.concatenate([r for r, _ in parts])) and np.array_equal(codes, np.concatenate([c for _, c in parts]))
+    parts = zip(*(drawn(start, start + 1250) for start in range(0, 50_000, 1250)), strict=True)
+    assert all(np.array_equal(whole, np.concatenate(of)) for whole, of in zip((rows, codes), parts, strict=True))
     assert np.array_equal(codes & 255, labels[rows]) and not np.isin(np.flatnonzero(weights == 0), rows).any()
     # Poisson(1) for each that a row stands for.
     for weight in (1, 2, 3):
