@@ -33,6 +33,11 @@ def load() -> None:
     _LOADED.append(os.getpid())
 
 
+def load_slowly() -> None:
+    """As if it had to be compiled."""
+    time.sleep(10)
+
+
 def tell_loaded(job: dict[str, Any], ranks: Any) -> tuple[dict[str, Any], bytes]:
     """Who has loaded it, and am I its child?"""
     return {"loaded": [pid == os.getppid() for pid in _LOADED]}, b""

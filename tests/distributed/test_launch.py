@@ -18,6 +18,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from iomt_ids.contract.errors import ConfigError, LaunchError, RankLostError
+from iomt_ids.distributed import stage
 from iomt_ids.distributed.barrier import place
 from iomt_ids.distributed.collective import own_port
 from iomt_ids.distributed.launch import InProcessLauncher, Launcher, SocketLauncher, TensorflowLauncher, launcher_of
@@ -108,6 +109,14 @@ def test_what_ranks_need_is_loaded_by_the_processes_that_they_are_forks_of(spark
     work = Work(f"{ranks_module}:tell_loaded", {}, has_tensors=False, load=f"{ranks_module}:load")
     for result in SocketLauncher(spark).run(work, 2):
         assert result.facts["loaded"] and result.facts["loaded"][-1]
+
+
+def test_ranks_are_not_missed_while_what_they_need_is_compiled(
+    spark: SparkSession, ranks_module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "_ARRIVAL_S", 8.0)
+    work = Work(f"{ranks_module}:tell_loaded", {}, has_tensors=False, load=f"{ranks_module}:load_slowly")
+    assert len(SocketLauncher(spark).run(work, 2)) == 2
 
 
 @pytest.mark.parametrize("size", [1, 2])

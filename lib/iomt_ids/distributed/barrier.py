@@ -130,6 +130,8 @@ def place(hosts: list[str], rank: int) -> dict[str, int]:
 
 
 def _follow(order: Order, rank: int, hosts: list[str], gpu: str) -> tuple[dict[str, Any], bytes]:
+    if order.work.load and _is_forked(order.work):
+        _load(order, rank)
     with tempfile.TemporaryDirectory(prefix="iomt-ids-rank-") as folder:
         process = start_rank(order, rank, hosts, folder, gpu)
         lines: deque[bytes] = deque(maxlen=_LAST_LINES)
@@ -146,6 +148,27 @@ def _follow(order: Order, rank: int, hosts: list[str], gpu: str) -> tuple[dict[s
             raise _EndedError(why, said, is_final=not stopped and process.returncode == REFUSED)
         _tell(order, "PUT", rank)
         return json.loads((Path(folder) / FACTS).read_text()), (Path(folder) / PAYLOAD).read_bytes()
+
+
+def _is_forked(work: Work) -> bool:
+    return not work.has_tensors and sys.platform == "linux"
+
+
+def _load(order: Order, rank: int) -> None:
+    """Load what forks of this process are to have; if it has to be compiled first, the driver hears that the rank is not lost."""
+    is_loaded = threading.Event()
+
+    def tell() -> None:
+        while not is_loaded.wait(_POLL_S):
+            _tell(order, "GET", rank)
+
+    telling = threading.Thread(target=tell, daemon=True)
+    telling.start()
+    try:
+        named(order.work.load)()
+    finally:
+        is_loaded.set()
+        telling.join()  # a fork has no threads but its own
 
 
 def start_rank(
@@ -172,9 +195,7 @@ def start_rank(
     """
     order_of_rank = _order_of(order, rank, hosts, folder, gpu)
     # A fork has what is imported here, which would take a third of a second. TensorFlow has threads, which a fork has not.
-    if not order.work.has_tensors and not within and sys.platform == "linux":
-        if order.work.load:
-            named(order.work.load)()
+    if _is_forked(order.work) and not within:
         return Forked(lambda: run(order_of_rank))
     # What TensorFlow writes beside itself and removes when Python ends, which a rank does not: it exits at once.
     environment = {"TMPDIR": folder, **BACKENDS[order.backend].prepare(Path(folder))}
