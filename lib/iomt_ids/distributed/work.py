@@ -36,6 +36,11 @@ class Work:
     load: str = ""
 
 
+def name_of(function: Callable[..., Any]) -> str:
+    """The inverse of `named`."""
+    return f"{function.__module__}:{function.__name__}"
+
+
 def named(function: str) -> Callable[..., Any]:
     """What is called ``package.module:name``."""
     module, name = function.split(":")

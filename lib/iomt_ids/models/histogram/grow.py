@@ -244,11 +244,10 @@ def divide(column: np.ndarray, cut: int, rows: np.ndarray, codes: np.ndarray, sp
 def _find_split(
     columns: np.ndarray, n_bins: np.ndarray, rows: np.ndarray, codes: np.ndarray, span: np.ndarray, kin: np.ndarray,
     slabs: np.ndarray, above: np.ndarray, order: np.ndarray, above_place: np.ndarray, wanted: int, totals: np.ndarray,
-    left: np.ndarray, least: int,
+    least: int,
 ) -> Any:
-    """(feature, cut, score, slab) of the best split; beyond the wanted features only as far as the first that splits."""
+    """(feature, cut, gain, left counts) of the best split; beyond the wanted features only as far as the first that splits."""
     classes = totals.size
-    present = np.flatnonzero(totals)
     mine, others = slice(span[0], span[1]), slice(kin[0], kin[1])
     has_small_kin = kin[1] - kin[0] < span[1] - span[0]
     # Of features that the parent has looked at, what the sibling leaves over; of others, this node's rows.
@@ -263,27 +262,21 @@ def _find_split(
     fresh, left_over = np.flatnonzero(~is_left_over), np.flatnonzero(is_left_over)
     add_rows(slabs, fresh, columns, order[fresh], rows[mine], codes[mine], np.uint32(classes), PLUS)
     add_rows(slabs, left_over, columns, order[left_over], rows[others], codes[others], np.uint32(classes), MINUS)
-    best, feature, cut, place = -1.0, -1, -1, -1
-    for i in range(order.size):
-        if i >= wanted and feature >= 0:
+    place, cut, gain, left = best_of(slabs[:wanted], n_bins[order[:wanted]], totals, least, False)
+    feature = order[place]
+    for i in range(wanted, order.size):
+        if place >= 0:
             break
-        f = order[i]
-        at = min(i, wanted)
-        slab = slabs[at, : n_bins[f] * classes]
-        if i >= wanted:
-            slab[:] = 0
-            only = np.array([at])
-            add_rows(slabs, only, columns, order[i : i + 1], rows[mine], codes[mine], np.uint32(classes), PLUS)
-        score, bin_ = best_cut(slab, n_bins[f], totals, present, left, least)
-        if score > best and gain_of(score, totals) > LEAST_GAIN:
-            best, feature, cut, place = score, f, bin_, at
-    return feature, cut, best, place
+        feature, only = order[i], order[i : i + 1]
+        slabs[wanted, : n_bins[feature] * classes] = 0
+        add_rows(slabs, np.array([wanted]), columns, only, rows[mine], codes[mine], np.uint32(classes), PLUS)
+        place, cut, gain, left = best_of(slabs[wanted:], n_bins[only], totals, least, True)
+    return feature if place >= 0 else -1, cut, gain, left
 
 
-def once(labels: np.ndarray) -> Room:
-    """All rows of these classes, each seen once, for `grow_tree`."""
-    rows, codes = np.arange(labels.size, dtype=np.uint32), labels.astype(np.uint32) | np.uint32(1 << 8)
-    return rows, codes, np.empty_like(rows), np.empty_like(codes)
+def all_seen(codes: np.ndarray) -> Room:
+    """All rows that these words are of, for `grow_tree`."""
+    return np.arange(codes.size, dtype=np.uint32), codes, np.empty_like(codes), np.empty_like(codes)
 
 
 @compiled
@@ -370,7 +363,7 @@ def grow_tree(
     # One set of histograms a level: while a node's children are grown, its own stay as they are.
     slabs = np.zeros((depth + 1, wanted + 1, n_bins.max() * classes), np.uint32)
     place = np.full((depth + 2, n_features), -1, np.int64)
-    order, left = np.empty(n_features, np.int64), np.zeros(classes, np.int64)
+    order = np.empty(n_features, np.int64)
     # Waiting nodes: rows from, to; sibling's rows from, to; level; parent if a right child, else -1.
     waiting, paths = np.zeros((depth + 2, 6), np.int64), np.ones(depth + 2, np.uint64)
     totals = np.zeros((depth + 2, classes), np.int64)
@@ -389,22 +382,17 @@ def grow_tree(
         if level == depth or own.sum() < 2 * least or np.count_nonzero(own) < 2:
             continue
         draw_features(order, seed, path, wanted)
-        f, b, score, at = _find_split(
-            columns, n_bins, rows, codes, span, kin, slabs[level], slabs[level - 1], order, place[level], wanted, own,
-            left, least,
+        f, b, lowered, left = _find_split(
+            columns, n_bins, rows, codes, span, kin, slabs[level], slabs[level - 1], order, place[level], wanted, own, least
         )
         if f < 0:
             continue
         place[level + 1] = -1
         for i in range(wanted):
             place[level + 1, order[i]] = i
-        feature[node], cut[node], gain[node] = f, b, gain_of(score, own)
+        feature[node], cut[node], gain[node] = f, b, lowered
         here = slice(span[0], span[1])
         middle = span[0] + divide(columns[f], b, rows[here], codes[here], spare, spare_codes)
-        left[:] = 0
-        for i in range(b + 1):
-            for c in range(classes):
-                left[c] += np.int64(slabs[level, at, i * classes + c])
         _wait(waiting, paths, top, middle, span[1], span[0], middle, level + 1, node, np.uint64(2) * path + np.uint64(1))
         _wait(waiting, paths, top + 1, span[0], middle, middle, span[1], level + 1, -1, np.uint64(2) * path)
         totals[top], totals[top + 1] = own - left, left

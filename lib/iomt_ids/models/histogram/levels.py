@@ -28,6 +28,7 @@ from iomt_ids.models.histogram.forest import (
 from iomt_ids.models.histogram.grow import (
     PLUS,
     add_rows,
+    all_seen,
     best_of,
     bootstrap_rows,
     class_weights,
@@ -206,10 +207,9 @@ class _ForestTree:
 
     def grow_below(self, node: Branch, columns: np.ndarray, codes: np.ndarray) -> Tree:
         """All below a node, from its rows alone, with cuts for thresholds; see `spliced`."""
-        seen = np.arange(codes.size, dtype=np.uint32), codes, np.empty_like(codes), np.empty_like(codes)
         feature, cut, right, counts, gain = grow_tree(
-            columns, self.n_bins, seen, self.share.classes, self.shape.depth - node.level, self.wanted, self.shape.rows_per_leaf,
-            self.seed, np.uint64(node.path),
+            columns, self.n_bins, all_seen(codes), self.share.classes, self.shape.depth - node.level, self.wanted,
+            self.shape.rows_per_leaf, self.seed, np.uint64(node.path),
         )
         return Tree(feature, cut.astype(np.float64), right, counts.astype(np.int64), gain)
 

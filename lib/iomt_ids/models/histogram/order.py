@@ -14,7 +14,7 @@ import numpy as np
 from iomt_ids.models.histogram.bins import bin_rows
 from iomt_ids.models.histogram.descend import find_leaves, pack_nodes
 from iomt_ids.models.histogram.forest import Binned
-from iomt_ids.models.histogram.grow import grow_tree, marks_of, once
+from iomt_ids.models.histogram.grow import all_seen, grow_tree, marks_of
 from iomt_ids.models.histogram.sketch import Sketch
 
 # Of the tree that says which rows belong together: node and class of a row fit into two bytes, which are sorted by counting.
@@ -41,7 +41,7 @@ def neighbours(blocks: Sequence[np.ndarray], labels: np.ndarray, edges: Sequence
     # Every so many rows of all: none depends on where one block ends.
     some = [columns[:, -first % every :: every] for columns, first in zip(blocks, ends[:-1], strict=True)]
     sampled = np.concatenate(some, axis=1)
-    seen = once(labels[::every])
+    seen = all_seen(labels[::every].astype(np.uint32) | np.uint32(1 << 8))  # each once
     feature, cut, right, *_ = grow_tree(sampled, n_bins, seen, classes, _DEPTH, n_bins.size, 1, np.uint64(0), np.uint64(1))
     leaves = np.empty(labels.size, np.int32)
     nodes = pack_nodes(feature, cut, right)

@@ -261,7 +261,7 @@ class _Here(NamedTuple):
 
 def _is_one_machine(context: SparkContext) -> bool:
     """Whether all tasks see all files of the driver's."""
-    return re.fullmatch(r"local(\[.*\])?", str(context.master)) is not None
+    return str(context.master).startswith("local")
 
 
 def _is_one_process(context: SparkContext) -> bool:
@@ -278,4 +278,4 @@ def _has_others(context: SparkContext, launcher: Any) -> bool:
 def _cores_of_an_executor(context: SparkContext) -> int:
     """Threads of the one task: rounds wait for each other, and a Spark job a round would cost more than it computes."""
     cores = context.getConf().get("spark.executor.cores")
-    return context.defaultParallelism if str(context.master).startswith("local") else int(cores or 1)
+    return context.defaultParallelism if _is_one_machine(context) else int(cores or 1)

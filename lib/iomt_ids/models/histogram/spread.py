@@ -22,7 +22,7 @@ from iomt_ids.distributed.checkpoint import identity_of
 from iomt_ids.distributed.chunks import Chunks
 from iomt_ids.distributed.launch import HorovodLauncher
 from iomt_ids.distributed.resume import folder_of
-from iomt_ids.distributed.work import Work
+from iomt_ids.distributed.work import Work, name_of
 from iomt_ids.models.histogram.blocks import Source
 from iomt_ids.models.histogram.boost import Boosting, BoostShape
 from iomt_ids.models.histogram.forest import Forest, Shape
@@ -72,7 +72,7 @@ class Spread:
     def _run(self, function: Callable[..., Any], job: dict[str, Any]) -> None:
         # An executor may have died since: the trees are the same on fewer ranks.
         ranks = max(1, min(self.ranks, self.launcher.slots()))
-        self.launcher.run(Work(_name_of(function), job, has_tensors=False, load=_name_of(load)), ranks)
+        self.launcher.run(Work(name_of(function), job, has_tensors=False, load=name_of(load)), ranks)
 
     def _job(self, what: str, shape: Any, seed: int, **sets: Dealt) -> dict[str, Any]:
         return {
@@ -82,11 +82,6 @@ class Spread:
 
     def _deal(self, rows: Source) -> Dealt:
         return deal(rows, self.edges, self.classes, self.work, self.ranks)
-
-
-def _name_of(function: Callable[..., Any]) -> str:
-    """As `Work` has it."""
-    return f"{function.__module__}:{function.__name__}"
 
 
 def identity(what: str, shape: Any, seed: int, **sets: Dealt) -> str:
